@@ -1,0 +1,1 @@
+"""The ground floor: errors, atomic files, digests, schema validation, row formats. Imports nothing of abiding."""
