@@ -169,10 +169,11 @@ def test_after_a_stop_request_nothing_is_begun_and_nothing_in_flight_is_lost(tmp
     provider.stop_requested = stop.is_set
     provider.poll({}, sub)
     stop.set()
+    time.sleep(0.05)  # a worker may have looked just before the stop
     asked = len(provider.asked)
     assert provider.poll({}, sub).state is JobState.RUNNING
     provider.drain()
-    assert len(provider.asked) <= asked + 3  # a worker may have looked just before the stop
+    assert len(provider.asked) == asked
     assert {row.custom_id for row in provider.fetch({}, sub)} == set(provider.asked)
     count = len(provider.asked)
     stop.clear()

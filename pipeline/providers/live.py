@@ -7,6 +7,7 @@ Whatever kills the process, at most the `workers` requests then in flight are as
 from __future__ import annotations
 
 import contextlib
+import functools
 import random
 import threading
 import time
@@ -125,6 +126,10 @@ class _Job:
             self.journal.append(record)
             self.done += 1
 
+    def touch_down(self, request: _Request, future: Future[bool]) -> None:
+        """Hand a request back to the polling thread. Called on worker threads."""
+        self.landed.put((request, future))
+
     def land(self) -> None:
         """Take back one request from the workers; waits at most LOOK_AT_STOP, then raises queue.Empty. Raises what stopped it."""
         request, future = self.landed.get(timeout=LOOK_AT_STOP)
@@ -227,7 +232,7 @@ class LiveProvider(Provider):
         # As many requests again wait in line as there are workers, so that none idles between two polls.
         while job.flying < 2 * self.workers and not job.cancelled and not self._held_back() and (request := job.next()):
             job.flying += 1
-            self._pool.submit(self._work, job, request).add_done_callback(lambda future, request=request: job.landed.put((request, future)))
+            self._pool.submit(self._work, job, request).add_done_callback(functools.partial(job.touch_down, request))
 
     def _work(self, job: _Job, request: _Request) -> bool:
         """On a worker thread: ask and journal. Returns whether the request is still owed."""
