@@ -16,8 +16,14 @@ from pipeline.base.errors import ConfigError
 _QUOTES = {ord(c): "'" for c in "’‘ʼ´`＇"} | {ord(c): '"' for c in "“”„«»"} | {ord("*"): None, ord("_"): " "}
 _AROUND = " \t\n.,;:!?\"'()[]{}<>-–—…"
 _SENTENCES = re.compile(r"(?<=[.!?])\s+|\n+")
-_CUE = re.compile(r"\bno|no[nt]|n.?t\b|\bun|sorry|n/a|nil|null|idk|dunno|never|insufficient|indeterminate|abstain", re.IGNORECASE)
-"""What every default pattern needs: most answers lack it and are done with."""
+_CUES = ("no", "un", "n't", "n’t", "sorry", "cant", "n/a", "nil", "null", "idk", "insufficient", "never", "indeterminate", "abstain")
+_CUE = re.compile(
+    r"\b(?:not?|none|cannot|know|sorry|nil|null|idk|dunno|never|insufficient|indeterminate|abstain|n/a"
+    r"|un(?:able|sure|aware|certain|known|answerable|clear|specified|determin|stated|mentioned|available|fortunately)\w*)\b"
+    r"|(?:n['’‘ʼ´`＇]t|dont|cant|couldnt|doesnt|didnt)\b",
+    re.IGNORECASE,
+)
+"""What every default pattern needs. Most answers lack it, and looking for its letters first costs least."""
 _LONGEST = 600
 """Characters. A longer answer says something; it is not looked at."""
 
@@ -108,9 +114,19 @@ def compiled(patterns: Sequence[str]) -> Callable[[str], bool]:
         forms = {text, _expanded(text), text.replace("'", "")}
         return not text or any(regex.fullmatch(form) for form in forms for regex in regexes)
 
+    @functools.lru_cache(1 << 14)
     def abstains(answer: str) -> bool:
-        if len(answer) > _LONGEST or (needs_cue and answer and not _CUE.search(answer)):
-            return not answer.strip()
-        return matches(answer) or (("\n" in answer or " " in answer) and all(map(matches, _SENTENCES.split(answer.strip()))))
+        return matches(answer) or ((" " in answer or "\n" in answer) and all(map(matches, _SENTENCES.split(answer.strip()))))
 
-    return functools.lru_cache(1 << 15)(abstains)
+    def test(answer: str) -> bool:
+        if not answer:
+            return True
+        if len(answer) > _LONGEST:
+            return not answer.strip()
+        if needs_cue:
+            low = answer.lower()
+            if not any(cue in low for cue in _CUES) or not _CUE.search(answer):
+                return not plain(answer)
+        return abstains(answer)
+
+    return test

@@ -24,7 +24,7 @@ class Scores(NamedTuple):
 
 
 class ItemScorer:
-    """Scores the answers to one item: what depends on the item alone is worked out once."""
+    """Scores the answers to one item: what depends on the item alone is worked out once, and only where it is needed."""
 
     __slots__ = ("_golds", "_kind", "_normalise", "_settings", "_test", "item")
 
@@ -32,7 +32,7 @@ class ItemScorer:
         self.item, self._settings, self._test = item, settings, test
         self._kind = test.kind(item.dataset)
         self._normalise = normaliser(self._kind)
-        self._golds = [""] if item.is_unanswerable else scored_golds(item.answers, self._kind)
+        self._golds: list[str] | None = None
 
     def score(self, text: str, outcome: str) -> Scores:
         """The measures of one answer. Whatever is not `answered` (failed, truncated, refused, filtered) is wrong and no abstention.
@@ -40,32 +40,25 @@ class ItemScorer:
         An abstention is scored as the empty answer, except where the text is itself a gold ("unknown", "none").
         """
         item = self.item
-        answered = outcome == "answered"
-        normal = self._normalise(text) if answered else ""
-        exact = normal in self._golds
-        abstained = answered and self._test.abstains(text) and not (exact and normal)
-        if abstained and normal:
-            normal = ""
-            exact = "" in self._golds
-        if not answered:
-            em, score, right = 0, 0.0, False
-        elif exact:
-            # An exact match is right, but an empty text is so only where nothing was to be said.
-            em, score, right = 1, f1(normal, (normal,), self._kind), bool(normal) or item.is_unanswerable
-        else:
-            em, score = 0, f1(normal, self._golds, self._kind) if normal else 0.0
-            right = bool(normal) and not item.is_unanswerable and is_correct(item.question, text, item.answers)
-        return Scores(
-            em,
-            score,
-            int(abstained),
-            int(not abstained) if item.is_unanswerable else None,
-            None if item.context is None else int(bool(text) and not abstained and not self._supported(text)),
-            int(right),
-        )
-
-    def _supported(self, text: str) -> bool:
-        return self._settings.support.supported(text, self.item.context or "", self._kind)
+        false_answer = 1 if item.is_unanswerable else None
+        normal = self._normalise(text)
+        supported = item.context is None or not normal or self._settings.support.supported(normal, item.context, self._kind)
+        unsupported = None if item.context is None else int(not supported)
+        if outcome != "answered":
+            return Scores(0, 0.0, 0, false_answer, unsupported, 0)
+        if normal and text in item.answers and not item.is_unanswerable:
+            return Scores(1, 1.0, 0, None, unsupported, 1)
+        golds = self._golds
+        if golds is None:
+            golds = self._golds = [""] if item.is_unanswerable else scored_golds(item.answers, self._kind)
+        if normal and normal in golds:
+            return Scores(1, 1.0, 0, None, unsupported, 1)
+        if self._test.abstains(text):
+            right = int(item.is_unanswerable)
+            return Scores(int("" in golds), f1("", golds, self._kind), 1, 0 if right else None, None if item.context is None else 0, right)
+        score = f1(normal, golds, self._kind)
+        right = int(not item.is_unanswerable and is_correct(item.question, text, item.answers))
+        return Scores(int(normal in golds), score, 0, false_answer, unsupported, right)
 
 
 class AnswerTest:

@@ -108,6 +108,8 @@ class _GroupScorer:
     def row(self, group: list[Prediction], item: Item) -> list[Any]:
         """The cells, in the order of the header."""
         counts, k, first = self._counts, len(group), group[0]
+        if k == 1 and not self._callers and first.outcome == "answered":
+            return self._single(first, item)
         scorer = ItemScorer(item, self._settings, self._test)
         scores = [scorer.score(p.response_text, p.outcome) for p in group]
         outcomes = [p.outcome for p in group]
@@ -135,6 +137,20 @@ class _GroupScorer:
             cells += self._own_cells(group, item)
         return cells
 
+    def _single(self, p: Prediction, item: Item) -> list[Any]:
+        # The usual row (one answer, no own metrics), written without the detours of replicates: same cells.
+        em, f1, abstained, false_answer, unsupported, right = ItemScorer(item, self._settings, self._test).score(p.response_text, p.outcome)
+        counts = self._counts
+        counts["rows"] += 1
+        counts["items"] += 1
+        counts["answered"] += 1
+        counts["abstained"] += abstained
+        return [
+            f"{p.dataset}|{p.item_id}", p.type, p.condition, p.temp, em, "", number(f1), "", abstained, "",
+            "" if false_answer is None else false_answer, "", "" if unsupported is None else unsupported, "",
+            item.dataset, cluster_of(item), right, "", 1, 0, 0, 0, number(float(p.confidence)) if p.confidence else "",
+        ]  # fmt: skip
+
     def _own_cells(self, group: list[Prediction], item: Item) -> Iterator[str]:
         values: dict[str, list[float | None]] = {column: [] for column in self._own}
         for prediction in group:
@@ -148,7 +164,7 @@ class _GroupScorer:
 
 def number(x: float) -> str:
     """A number as our CSV files write it: up to 12 significant digits, no trailing zeros."""
-    return str(x) if isinstance(x, int) else f"{x:.12g}"
+    return f"{x:.12g}"
 
 
 def _mean_std(values: Sequence[float | None]) -> tuple[str, str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from array import array
 from bisect import bisect_left
@@ -20,10 +19,6 @@ class _Key(msgspec.Struct):
     id: str
 
 
-def _hash(key: str) -> int:
-    return int.from_bytes(hashlib.blake2b(key.encode("utf-8"), digest_size=8).digest(), "little")
-
-
 class ItemIndex:
     """The items of one JSONL file by `Item.key`. A context manager; holds hash, offset and length of each line, sorted by hash."""
 
@@ -32,7 +27,7 @@ class ItemIndex:
         import numpy as np  # here: a run with nothing to do should not pay for it
 
         self.path = Path(path)
-        hashes, offsets, lengths = array("Q"), array("Q"), array("L")
+        hashes, offsets, lengths = array("q"), array("q"), array("l")
         decoder, offset = msgspec.json.Decoder(_Key), 0
         with open(self.path, "rb") as f:
             for number, line in enumerate(f, 1):
@@ -40,13 +35,13 @@ class ItemIndex:
                     key = decoder.decode(line)
                 except (msgspec.DecodeError, UnicodeDecodeError) as e:
                     raise ManifestError(f"not a valid Item: {e}", where=f"{self.path}:{number}") from e
-                hashes.append(_hash(f"{key.dataset}|{key.id}"))
+                hashes.append(hash(f"{key.dataset}|{key.id}"))
                 offsets.append(offset)
                 lengths.append(len(line))
                 offset += len(line)
-        order = np.argsort(np.frombuffer(hashes, dtype=np.uint64), kind="stable") if hashes else np.zeros(0, dtype=np.int64)
+        order = np.argsort(np.frombuffer(hashes, dtype=np.int64), kind="stable") if hashes else np.zeros(0, dtype=np.int64)
         self._hashes, self._offsets, self._lengths = (
-            array(a.typecode, np.frombuffer(a, dtype=f"u{a.itemsize}")[order].tobytes() if a else b"") for a in (hashes, offsets, lengths)
+            array(a.typecode, np.frombuffer(a, dtype=f"i{a.itemsize}")[order].tobytes() if a else b"") for a in (hashes, offsets, lengths)
         )
         self._decoder = msgspec.json.Decoder(Item)
         self._fd = os.open(self.path, os.O_RDONLY)
@@ -56,7 +51,7 @@ class ItemIndex:
 
     def get(self, key: str) -> Item | None:
         """The item of this key, or None. Raises ManifestError where its line is no valid item."""
-        wanted = _hash(key)
+        wanted = hash(key)
         at = bisect_left(self._hashes, wanted)
         while at < len(self._hashes) and self._hashes[at] == wanted:
             line = os.pread(self._fd, self._lengths[at], self._offsets[at])

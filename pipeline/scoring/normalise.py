@@ -6,7 +6,6 @@ All three lower-case, treat punctuation, drop the articles a, an, the as whole w
 
 from __future__ import annotations
 
-import functools
 import re
 import string
 import unicodedata
@@ -15,16 +14,16 @@ from collections.abc import Callable, Mapping
 KINDS = ("squad_v2", "nq_open", "triviaqa", "default")
 """Kinds of scoring. `default` (users' own datasets) is scored as SQuAD 2.0 is."""
 
-CACHED_STRINGS = 1 << 15
-"""Distinct strings whose normal form is remembered: bounded, so that memory does not grow with the number of items."""
-
-_CACHED_LENGTH = 200
 _ARTICLES = re.compile(r"\b(?:a|an|the)\b")
+_ARTICLE_WORDS = frozenset(("a", "an", "the"))
 _DELETE = {ord(c): None for c in string.punctuation}
 _TO_SPACE = {ord(c): " " for c in string.punctuation + "‘’´`"}
 
 
 def _squeeze(text: str) -> str:
+    words = text.split()
+    if "".join(words).isalnum():  # no word boundary but at white space, so that whole words are all an article can be
+        return " ".join(words if _ARTICLE_WORDS.isdisjoint(words) else [w for w in words if w not in _ARTICLE_WORDS])
     return " ".join(_ARTICLES.sub(" ", text).split())
 
 
@@ -34,29 +33,16 @@ def _squad(text: str) -> str:
 
 def _nq(text: str) -> str:
     # NFD first: "é" becomes "e" and a combining accent, which is no ASCII punctuation and stays.
-    return _squeeze(unicodedata.normalize("NFD", text).lower().translate(_DELETE))
+    if not text.isascii():
+        text = unicodedata.normalize("NFD", text)
+    return _squeeze(text.lower().translate(_DELETE))
 
 
 def _trivia(text: str) -> str:
     return _squeeze(text.lower().translate(_TO_SPACE))
 
 
-def _cached(function: Callable[[str], str]) -> Callable[[str], str]:
-    remembered = functools.lru_cache(CACHED_STRINGS)(function)
-
-    @functools.wraps(function)
-    def normalise(text: str) -> str:
-        return remembered(text) if len(text) <= _CACHED_LENGTH else function(text)
-
-    return normalise
-
-
-_NORMALISERS: dict[str, Callable[[str], str]] = {
-    "squad_v2": _cached(_squad),
-    "default": _cached(_squad),
-    "nq_open": _cached(_nq),
-    "triviaqa": _cached(_trivia),
-}
+_NORMALISERS: dict[str, Callable[[str], str]] = {"squad_v2": _squad, "default": _squad, "nq_open": _nq, "triviaqa": _trivia}
 
 
 def normaliser(kind: str) -> Callable[[str], str]:

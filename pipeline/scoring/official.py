@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 
 from pipeline.scoring.normalise import normaliser
@@ -30,8 +29,8 @@ def _f1(answer: list[str], gold: list[str], kind: str) -> float:
     if not answer or not gold:
         # SQuAD: 1 where both are empty. TriviaQA's script has no such case: no common token, no score.
         return float(kind != "triviaqa" and answer == gold)
-    # A gold of one word, the usual case, needs no counting.
-    same = int(gold[0] in answer) if len(gold) == 1 else sum((Counter(answer) & Counter(gold)).values())
+    # Multisets: a token counts as often as it stands in both. A gold of one word, the usual case, needs no counting.
+    same = int(gold[0] in answer) if len(gold) == 1 else sum(min(answer.count(token), gold.count(token)) for token in set(gold))
     if not same:
         return 0.0
     precision, recall = same / len(answer), same / len(gold)
@@ -41,7 +40,12 @@ def _f1(answer: list[str], gold: list[str], kind: str) -> float:
 def f1(answer: str, golds: Sequence[str], kind: str = "default") -> float:
     """The best token F1 (multisets of white-space tokens) of the normalised `answer` over the normalised `golds`, in [0, 1]."""
     tokens = answer.split()
-    return max(_f1(tokens, gold.split(), kind) for gold in golds)
+    distinct, best = set(tokens), 0.0
+    for gold in golds:
+        words = gold.split()
+        if not (words and distinct and distinct.isdisjoint(words)):
+            best = max(best, _f1(tokens, words, kind))
+    return best
 
 
 def em_f1(answer: str, answers: Sequence[str], kind: str = "default") -> tuple[int, float]:

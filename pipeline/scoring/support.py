@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 
 from pipeline.scoring.normalise import normalise
 
 STRATEGIES = ("baseline", "overlap")
+
+
+@functools.lru_cache(64)
+def _source(passage: str, kind: str) -> tuple[str, frozenset[str]]:
+    # Items of one passage stand together in the shards, so a few remembered passages are enough.
+    text = normalise(passage, kind)
+    return text, frozenset(text.split())
 
 
 @dataclass(frozen=True)
@@ -22,11 +30,11 @@ class Support:
     min_token_overlap: float = 0.6
 
     def supported(self, answer: str, passage: str, kind: str = "default") -> bool:
-        """Whether `passage` supports `answer`, both normalised as `kind` demands. An answer without any token claims nothing: True."""
-        claim, source = normalise(answer, kind), normalise(passage, kind)
-        if claim in source:
+        """Whether `passage` supports the normalised `answer`. An answer without any token claims nothing: True."""
+        text, words = _source(passage, kind)
+        if answer in text:
             return True
         if self.strategy == "baseline":
             return False
-        words, tokens = set(source.split()), claim.split()
+        tokens = answer.split()
         return sum(token in words for token in tokens) >= self.min_token_overlap * len(tokens)
