@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
-from pipeline.base.errors import AbidingError, StepError
+from pipeline.base.errors import StepError
 from pipeline.base.files import atomic_writer
 
 T = TypeVar("T")
@@ -26,7 +26,7 @@ _MARKED_SECRET = re.compile(
 )
 
 
-class HttpFault(AbidingError):
+class HttpFault(StepError):
     """A call without a usable answer. Its text never holds a key or a signed URL's query.
 
     `status` is the HTTP status, None where no answer came (time-out, reset, refused connection); `garbled` marks an answer with a good
