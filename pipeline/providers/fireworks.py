@@ -12,6 +12,7 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -185,12 +186,17 @@ class FireworksProvider(Provider):
             return JobStatus(JobState.LOST, total=submission.count, message=f"Fireworks knows no job {ids['job']}")
         ids = _learned(ids, job)
         status = wire.job_status(job, submission.count, now, ids, lambda: {row.custom_id for row in submission.rows()})
+        if wire.is_removed(job) and not self._output_there(ids):
+            status = replace(status, state=JobState.LOST)
         if status.message:
             log.log(logging.WARNING if "unknown" in status.message else logging.INFO, "job %s: %s", ids["job"], status.message)
         return status
 
     def _look(self, ids: Ids) -> tuple[Body | None, float | None]:
-        return patiently(lambda: self._api.job(ids["account"], ids["job"]), self._patience)
+        try:
+            return patiently(lambda: self._api.job(ids["account"], ids["job"]), self._patience)
+        except HttpFault as fault:
+            raise StepError(fault.fact, remedy=REFUSED.get(fault.status or 0, "Run again later: nothing is lost.")) from fault
 
     def _output_there(self, ids: Ids) -> bool:
         return patiently(lambda: self._api.dataset(ids["account"], ids["output_dataset"]), self._patience) is not None
@@ -218,7 +224,7 @@ class FireworksProvider(Provider):
         ids = self._ids(submission, ids)
         job, _now = self._look(ids)
         ids = _learned(ids, job or {})
-        owed = job is not None and (wire.has_answers(job) or wire.job_state(job)[0] is JobState.ENDED)
+        owed = job is not None and wire.owes_results(job)
         by_hand = submission.rows_path.with_name(f"firectl-{ids['output_dataset']}")
         temporary: dict[str, Path] = {}
         try:

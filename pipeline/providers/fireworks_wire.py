@@ -188,7 +188,7 @@ def read_results(path: Path, where: str) -> Iterator[ResultRow]:
 
 def job_state(job: Mapping[str, Any]) -> tuple[JobState, str]:
     """(state, warning) of a job object. An unknown state is not final: better to look again than to pay again."""
-    name = str(job.get("state") or "UNSPECIFIED").upper().removeprefix("JOB_STATE_")
+    name = _state_name(job)
     if name in STATES:
         return STATES[name], ""
     state = JobState.RUNNING if isinstance(job.get("jobProgress"), dict) else JobState.WAITING
@@ -198,6 +198,8 @@ def job_state(job: Mapping[str, Any]) -> tuple[JobState, str]:
 def job_status(job: Mapping[str, Any], count: int, now: float | None, ids: Ids, known_ids: Callable[[], set[str]]) -> JobStatus:
     """One look at a job object, as the queue sees it. `known_ids` gives the job's custom_ids, asked for only when it failed."""
     state, warning = job_state(job)
+    if state is JobState.FAILED and has_answers(job):
+        state = JobState.ENDED  # a FAILED job has no output by all we know; should one have some, it was paid for
     status = job["status"] if isinstance(job.get("status"), dict) else {}
     said = str(status.get("message") or "")
     code = str(status.get("code") or "")
@@ -221,6 +223,20 @@ def job_status(job: Mapping[str, Any], count: int, now: float | None, ids: Ids, 
 def has_answers(job: Mapping[str, Any]) -> bool:
     """True where the job says that rows were answered: there must then be something to fetch."""
     return bool(_progress(job, "successfullyProcessedRequests") or _progress(job, "outputRows"))
+
+
+def is_removed(job: Mapping[str, Any]) -> bool:
+    """True where the job's record outlives the job: only its output dataset tells whether its results can still be had."""
+    return _state_name(job) in ("DELETED", "ARCHIVED")
+
+
+def owes_results(job: Mapping[str, Any]) -> bool:
+    """True where an output dataset without rows is a fault to be reported, not an answer: taking it for one would pay twice."""
+    return not is_removed(job) and (_state_name(job) in ("COMPLETED", "EARLY_STOPPED") or has_answers(job))
+
+
+def _state_name(job: Mapping[str, Any]) -> str:
+    return str(job.get("state") or "UNSPECIFIED").upper().removeprefix("JOB_STATE_")
 
 
 def _progress(job: Mapping[str, Any], name: str) -> int | None:

@@ -22,7 +22,7 @@ T = TypeVar("T")
 TRANSIENT = frozenset({408, 425, 429, 500, 502, 503, 504, 520, 521, 522, 523, 524, 529})
 HIDDEN = "***"
 _MARKED_SECRET = re.compile(
-    r"(?i)(\bbearer\s+|(?:authorization|api[-_]?key)[\"']?\s*[:=]\s*[\"']?|[?&][\w-]*(?:signature|credential|token|key|sig)=)[^\s&\"'<>,}]+"
+    r"(?i)(\bbearer\s+|authorization[\"']?\s*[:=]\s*[\"']?(?:[a-z]+\s+)?|api[-_]?key[\"']?\s*[:=]\s*[\"']?|[?&][\w-]*(?:signature|credential|token|key|sig)=)[^\s&\"'<>,}]+"
 )
 
 
