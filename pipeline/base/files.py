@@ -12,6 +12,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
+from pipeline.base.checkpoints import announce
+
 TEMP_MARK = ".abiding-tmp-"
 
 
@@ -43,6 +45,7 @@ def atomic_writer(path: str | Path) -> Iterator[IO[bytes]]:
             yield f
             f.flush()
             os.fsync(f.fileno())
+        announce("write")
         os.replace(temp, target)
     except BaseException:
         temp.unlink(missing_ok=True)

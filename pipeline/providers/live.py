@@ -142,6 +142,8 @@ class _Job:
 class LiveProvider(Provider):
     """Base of live providers. Subclasses implement `answer`; `workers` of them run at a time, on threads."""
 
+    live = True
+
     def __init__(self, workers: int = 1, slice_seconds: float = 0.5, max_tries: int = 8, first_delay: float = 0.5) -> None:
         """`slice_seconds` is how long a poll works before it reports; `max_tries` counts the first try; `first_delay` is in seconds."""
         self.workers, self.slice_seconds, self.max_tries, self.first_delay = workers, slice_seconds, max_tries, first_delay

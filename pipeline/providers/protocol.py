@@ -124,7 +124,9 @@ class Provider:
     """Base of all providers. Subclasses implement `find create poll fetch cancel` and, where they differ, `limits`."""
 
     name = "provider"
-    look_again_after = (0.0,)
+    live = False
+    """True where requests are answered one by one: the journal lies beside the rows, so each attempt gets a folder of its own."""
+    look_again_after: tuple[float, ...] = (0.0,)
     """Seconds to wait before each renewed look after an ambiguous create (an API whose lists lag needs several)."""
 
     def limits(self) -> Limits:

@@ -1,0 +1,1 @@
+"""What a run remembers: state, manifests, receipts, submissions, answers, locks and stop requests."""

@@ -1,0 +1,241 @@
+"""The one queue: submit and poll are two phases of it. When slots, tokens or money run out, submit looks at jobs in flight and
+collects finished ones until it can go on."""
+
+from __future__ import annotations
+
+import random
+import threading
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+from pipeline.base.checkpoints import announce
+from pipeline.base.errors import StepError, Stopped
+from pipeline.providers.money import token_bounds, worst_usd
+from pipeline.providers.protocol import Ambiguous, JobState, JobStatus, NoRoomNow
+from pipeline.providers.shard import Shard
+from pipeline.records.lock import holder
+from pipeline.records.stop import StopToken
+
+AMBIGUOUS_TRIES = 5
+NO_ROOM_PATIENCE = 120  # renewed tries, each after a wait, before we ask the person to come back later
+
+
+class Queue:
+    """All shards that this process works on. Thread-safe."""
+
+    def __init__(
+        self,
+        shards: Iterable[Shard],
+        stop: StopToken,
+        *,
+        slots: int | None,
+        max_enqueued_tokens: int | None,
+        poll_seconds: float,
+        start_timeout: float,
+        progress: Callable[[str, Shard], None],
+    ) -> None:
+        """`slots`: jobs in flight at once; `start_timeout`: seconds (by the provider's clock) after which a job that never started is given up."""
+        self.shards = {shard.name: shard for shard in shards}
+        self._stop, self._slots, self._tokens = stop, slots, max_enqueued_tokens
+        self._poll_seconds, self._start_timeout, self._progress = poll_seconds, start_timeout, progress
+        self._lock = threading.RLock()
+        self._jitter = random.Random(0)
+        self.status: dict[str, JobStatus] = {}
+        for shard in self.shards.values():
+            for attempt in shard.record["attempts"]:
+                if name := attempt["ids"].get("job"):
+                    shard.desk.known_jobs.add(name)
+
+    # --- phase submit ----------------------------------------------------------------------------------------------
+
+    def submit(self, name: str) -> None:
+        """Get shard `name` under way: reuse what is known, send what is owed. Returns once its job exists or nothing is owed.
+
+        Raises Stopped (stop asked for, money cap reached), StepError (refused for good).
+        """
+        shard = self.shards[name]
+        while True:
+            self._stop.check()
+            with self._lock:
+                if shard.published or (shard.in_flight and not self._promised(shard)):
+                    return
+                if self._promised(shard) or self._promise(shard):
+                    self._launch(shard)
+                    if shard.in_flight:
+                        return
+                    continue
+                if not shard.owed():
+                    self._publish(shard)
+                    return
+                if shard.claimed_by and not shard.sendable():  # all that is owed is under way elsewhere: poll waits for it
+                    return
+                self._look_at_all()
+            self._wait()
+
+    @staticmethod
+    def _promised(shard: Shard) -> bool:
+        attempt = shard.record.open_attempt
+        return attempt is not None and attempt["state"] == "intent"
+
+    def _promise(self, shard: Shard) -> bool:
+        """Promise as much of the shard as slots, tokens and money allow. False where that is nothing at present."""
+        flying = [s for s in self.shards.values() if s.in_flight]
+        if self._slots is not None and len(flying) >= self._slots:
+            return False
+        if shard.patience:
+            self._stop.sleep(min(600.0, shard.patience * max(0.05, self._poll_seconds)))
+            self._stop.check()
+        chosen = shard.sendable()
+        if not chosen:
+            return False
+        if self._tokens is not None:
+            room = self._tokens - sum(self._expected(s) for s in flying)
+            fitting = _prefix(chosen, lambda i: token_bounds(shard.rows[i].body)[0], room)
+            if not fitting and not flying:
+                raise StepError(f"one request of {shard.name} alone exceeds max_enqueued_tokens ({self._tokens})", where="provider.max_enqueued_tokens", remedy="Raise it.")
+            chosen = fitting
+        chosen = self._affordable(shard, chosen, bool(flying))
+        if not chosen:
+            return False
+        shard.promise(chosen)
+        return True
+
+    def _affordable(self, shard: Shard, chosen: list[int], flying: bool) -> list[int]:
+        budget = shard.desk.budget
+        if budget.cap is None or shard.price is None:
+            return chosen
+        cost = {i: worst_usd(shard.rows[i], shard.price) for i in chosen}
+        if budget.reserve(sum(cost.values())):
+            return chosen
+        if flying:  # something will settle below its worst case: wait for it rather than send crumbs
+            return []
+        fitting = _prefix(chosen, cost.__getitem__, budget.left)
+        if not fitting:
+            need = budget.spent + sum(cost.values())
+            raise Stopped(
+                f"the money cap is reached: ${budget.spent:.6f} of ${budget.cap:.6f} is spent, the next request may cost ${cost[chosen[0]]:.6f}",
+                where="max_usd", remedy=f"All that is owed by {shard.name} needs at most ${need:.6f} in all: raise --max_usd and run again.",
+            )  # fmt: skip
+        budget.reserve(sum(cost[i] for i in fitting))
+        return fitting
+
+    @staticmethod
+    def _expected(shard: Shard) -> int:
+        attempt = shard.record.open_attempt
+        return sum(token_bounds(row.body)[0] for row in shard.rows) * (attempt["requests"] if attempt else 0) // max(1, shard.requests)
+
+    def _launch(self, shard: Shard) -> None:
+        ambiguous = refused = 0
+        while True:
+            self._stop.check()
+            try:
+                shard.launch()
+            except Ambiguous as e:
+                ambiguous += 1
+                shard.desk.events.add("ambiguous", shard=shard.name, message=str(e))
+                if ambiguous >= AMBIGUOUS_TRIES:
+                    raise Stopped(f"{shard.name}: whether its job exists could not be learned ({e})", remedy="Run again: it looks before it creates.") from e
+                self._stop.sleep(min(60.0, max(0.05, self._poll_seconds)) * 2**ambiguous * (0.5 + self._jitter.random()))
+            except NoRoomNow as e:
+                refused += 1
+                shard.desk.events.add("no_room", shard=shard.name, message=str(e))
+                if refused >= NO_ROOM_PATIENCE:
+                    raise Stopped(f"{shard.name}: the provider takes no more work at present ({e})", remedy="Run again later.") from e
+                self._look_at_all(but=shard)
+                self._stop.sleep(e.retry_after if e.retry_after is not None else max(0.05, self._poll_seconds))
+            else:
+                self._progress("submitted", shard)
+                return
+
+    # --- phase poll ------------------------------------------------------------------------------------------------
+
+    def wait(self, name: str) -> None:
+        """Return once shard `name` is published, collecting others on the way and sending follow-ups for what is still owed.
+
+        Raises Stopped, StepError.
+        """
+        shard = self.shards[name]
+        while True:
+            self._stop.check()
+            with self._lock:
+                if shard.published:
+                    return
+                if not shard.in_flight:
+                    self._settle_or_resend(shard)
+                    if shard.published:
+                        return
+                announce("poll:round")
+                self._look_at_all()
+                if shard.published:
+                    return
+            self._wait()
+
+    def look_once(self) -> None:
+        """One look at everything in flight, for `--no_wait`."""
+        with self._lock:
+            self._look_at_all()
+            for shard in self.shards.values():
+                if not shard.published and not shard.in_flight and not shard.owed():
+                    self._publish(shard)
+
+    def _settle_or_resend(self, shard: Shard) -> None:
+        """Nothing is in flight: publish where nothing is owed, else promise and launch a follow-up for exactly what is owed."""
+        if self._promise(shard):
+            self._launch(shard)
+        elif not shard.owed():
+            self._publish(shard)
+        elif shard.claimed_by and not shard.sendable():
+            self._await_claims(shard)
+
+    def _await_claims(self, shard: Shard) -> None:
+        """Somebody else has these requests under way. Wait for a living run; name a dead one, whose job only it can collect."""
+        experiments = shard.paths.folder.parents[3]
+        for owner in shard.claimed_by:
+            run_id = owner.split("/")[0]
+            if run_id == shard.desk.run_id:
+                continue  # another shard of this run: this very queue collects it
+            if holder(Path(experiments, f"run_{run_id}", ".run.lock")) is None:
+                raise Stopped(f"{shard.name}: run {run_id} has sent some of these requests and is not running", remedy=f"Finish it first: doit run --run_id {run_id} --resume (or pay again knowingly: --fresh)")
+
+    def _publish(self, shard: Shard) -> None:
+        if shard.publish():
+            self._progress("published", shard)
+
+    def _look_at_all(self, but: Shard | None = None) -> None:
+        """One look at every job in flight. Shards that end are published, or owe a follow-up."""
+        for shard in self.shards.values():
+            if shard is but or shard.published or not shard.in_flight:
+                continue
+            if self._stop.requested():
+                return
+            if self._promised(shard):
+                continue
+            status = shard.look()
+            if status is None:
+                continue
+            self.status[shard.name] = status
+            if status.state is JobState.WAITING and self._waited_too_long(status):
+                shard.desk.notice(f"{shard.name}: its job has not started for {self._start_timeout / 3600:.0f} h; it is cancelled and sent anew")
+                shard.cancel()
+            if not shard.in_flight and not shard.owed():
+                self._publish(shard)
+            self._progress("looked", shard)
+
+    def _waited_too_long(self, status: JobStatus) -> bool:
+        # By the provider's clock at a fresh look: a laptop that slept has not waited.
+        return status.now is not None and status.created_at is not None and status.now - status.created_at > self._start_timeout
+
+    def _wait(self) -> None:
+        if self._poll_seconds:
+            self._stop.sleep(self._poll_seconds * (0.9 + 0.2 * self._jitter.random()))
+
+
+def _prefix(chosen: list[int], cost: Callable[[int], float], room: float) -> list[int]:
+    """The longest beginning of `chosen` whose summed cost fits `room`."""
+    total, count = 0.0, 0
+    for i in chosen:
+        total += cost(i)
+        if total > room + 1e-12:
+            break
+        count += 1
+    return chosen[:count]

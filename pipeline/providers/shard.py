@@ -1,0 +1,404 @@
+"""One shard's way from promise to published answers. Every line may be the last one of this process; the next finds its place.
+
+    owing -> intent (durable) -> submitted (job exists) -> settled (rows kept) -> owing again, or published
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import msgspec
+
+from pipeline.base.checkpoints import announce
+from pipeline.base.digests import sha256_file
+from pipeline.base.errors import AbidingError, ManifestError, StepError
+from pipeline.base.files import Journal, atomic_writer
+from pipeline.base.rows import Failure, RequestRow, ResultRow, encode, read_rows
+from pipeline.layout import ShardPaths
+from pipeline.providers.money import Budget, Price, worst_usd
+from pipeline.providers.protocol import JobState, JobStatus, Provider, Rejected, Submission, submit
+from pipeline.records.answers import AnswerStore
+from pipeline.records.clock import file_stamp, seconds
+from pipeline.records.events import Events
+from pipeline.records.submission import SubmissionRecord, numbers, ranges
+
+TRUNCATION_WARNING = 0.2  # share of truncated answers from which the first finished shard warns
+
+
+@dataclass
+class Desk:
+    """What all shards of a run share."""
+
+    run_id: str
+    provider: Provider
+    provider_name: str
+    store: AnswerStore
+    events: Events
+    budget: Budget
+    generation: int
+    max_attempts: int
+    notice: Callable[[str], None]
+    known_jobs: set[str] = field(default_factory=set)
+
+
+def job_name(ids: dict[str, Any]) -> str | None:
+    """The remote job's name among its ids."""
+    name = ids.get("job")
+    return None if name is None else str(name)
+
+
+class Shard:
+    """A shard and its record. Not thread-safe: the queue calls it under its lock."""
+
+    def __init__(self, desk: Desk, paths: ShardPaths, *, unit: str, key: str, model: str, sha256: str, requests: int, price: Price | None) -> None:
+        """`sha256` and `requests` are the build manifest's; `model` is the provider's name of it."""
+        self.desk, self.paths, self.unit, self.key = desk, paths, unit, key
+        self.model, self.sha256, self.requests, self.price = model, sha256, requests, price
+        self.record = self._load()
+        self.claimed_by: list[str] = []
+        """Owners of the requests that others have under way, as of the last look at the store."""
+
+    @property
+    def name(self) -> str:
+        """`<unit>/t0_p00`."""
+        return f"{self.unit}/{self.key}"
+
+    @property
+    def _owner(self) -> str:
+        return f"{self.desk.run_id}/{self.name}"
+
+    # --- the record ----------------------------------------------------------------------------------------------
+
+    def _new_record(self) -> SubmissionRecord:
+        return SubmissionRecord.new(
+            self.paths.submission, unit=self.unit, key=self.key, sha256=self.sha256, requests=self.requests, generation=self.desk.generation, provider=self.desk.provider_name
+        )
+
+    def _load(self) -> SubmissionRecord:
+        try:
+            record = SubmissionRecord.load(self.paths.submission)
+        except FileNotFoundError:
+            return self._new_record()
+        except ManifestError as e:
+            aside = self.paths.submission.with_name(f"{self.paths.submission.name}.corrupt.{file_stamp()}")
+            self.paths.submission.rename(aside)
+            self.desk.events.add("submission_set_aside", shard=self.name, file=aside.name, reason=str(e))
+            self.desk.notice(f"{self.name}: submission.json was corrupt and lies beside as {aside.name}; the provider is asked what it has")
+            return self._new_record()
+        if record["shard"]["sha256"] != self.sha256 or record["generation"] != self.desk.generation:
+            return self._retire(record)
+        return record
+
+    def _retire(self, record: SubmissionRecord) -> SubmissionRecord:
+        # Other requests, or another generation (`--fresh`): the old record and its answers stay beside, nothing paid is thrown away.
+        if record.open_attempt is not None:
+            self.desk.events.add("attempt_abandoned", shard=self.name, attempt=record.open_attempt["key"], ids=record.open_attempt["ids"])
+        aside = self.paths.folder / f"superseded_g{record['generation']}_{record['shard']['sha256'][:8]}"
+        aside.mkdir(parents=True, exist_ok=True)
+        for path in (self.paths.results, self.paths.collected, self.paths.submission):
+            if path.exists():
+                path.rename(aside / path.name)
+        return self._new_record()
+
+    # --- rows ----------------------------------------------------------------------------------------------------
+
+    @cached_property
+    def rows(self) -> list[RequestRow]:
+        """The requests, in order. Raises ManifestError where the file is not the one that was built."""
+        rows = list(read_rows(self.paths.rows, RequestRow))
+        if len(rows) != self.requests:
+            raise ManifestError(f"holds {len(rows)} requests, {self.requests} were built", where=str(self.paths.rows), remedy="Rebuild it: doit run --from_step build")
+        return rows
+
+    @cached_property
+    def _accepted(self) -> dict[str, ResultRow]:
+        """Answers kept so far, by custom_id."""
+        if not self.paths.collected.exists():
+            return {}
+        asked = {row.custom_id for row in self.rows}
+        journal = Journal(self.paths.collected)  # cuts a torn last line
+        journal.close()
+        return {row.custom_id: row for row in read_rows(self.paths.collected, ResultRow) if row.custom_id in asked}
+
+    def _keep(self, found: Iterable[ResultRow]) -> None:
+        batch = [row for row in found if row.custom_id not in self._accepted]
+        if not batch:
+            return
+        journal = Journal(self.paths.collected)
+        try:
+            journal.append(b"\n".join(encode(row) for row in batch))
+        finally:
+            journal.close()
+        self._accepted.update((row.custom_id, row) for row in batch)
+
+    def owed(self) -> list[int]:
+        """Numbers of the rows that have no answer yet and were not given up."""
+        given_up = self.record["failed"]
+        return [i for i, row in enumerate(self.rows) if row.custom_id not in self._accepted and row.custom_id not in given_up]
+
+    @property
+    def published(self) -> bool:
+        """True where results.jsonl was published (its digest is the caller's to check)."""
+        return self.record["state"] == "published"
+
+    @property
+    def in_flight(self) -> bool:
+        """True where a job of this shard exists, or may exist."""
+        return self.record.open_attempt is not None
+
+    def recollect(self) -> None:
+        """results.jsonl is gone or damaged: owe it again, and take what the store and the finished jobs still have. Nothing is sent."""
+        self.record.document.update(state="owing", results=None)
+        self.record.save()
+        self.reuse()
+        for attempt in self.record["attempts"]:
+            if not self.owed():
+                return
+            if attempt["state"] != "settled" or job_name(attempt["ids"]) is None:
+                continue
+            try:
+                asked = {self.rows[i].custom_id for i in numbers(attempt["rows"], self.requests)}
+                rows = self.desk.provider.fetch(attempt["ids"], self._submission(attempt))
+                self._keep(row for row in rows if row.custom_id in asked and row.outcome != "failed")
+            except AbidingError as e:
+                self.desk.events.add("recollect_failed", shard=self.name, attempt=attempt["key"], message=str(e))
+
+    def retry_failed(self) -> None:
+        """Owe again what was given up."""
+        if self.record["failed"]:
+            failed = set(self.record["failed"])
+            kept = [row for row in self._results() if row.custom_id not in failed] if self.paths.results.exists() else []
+            self._keep(kept)
+            self.record.document.update(failed={}, tries={}, state="owing", results=None)
+            self.record.save()
+
+    def _results(self) -> list[ResultRow]:
+        return list(read_rows(self.paths.results, ResultRow))
+
+    # --- sending -------------------------------------------------------------------------------------------------
+
+    def reuse(self) -> set[str]:
+        """Take answers that the store has. Returns the custom_ids claimed by others, which are worth waiting for."""
+        owed = [self.rows[i] for i in self.owed()]
+        stored = self.desk.store.get((row.answer_key for row in owed), self.desk.generation)
+        if stored:
+            found = [_renamed(stored[row.answer_key][0], row.custom_id) for row in owed if row.answer_key in stored]
+            self._keep(found)
+            times = [at for _row, at in stored.values()]
+            reused = self.record["reused"]
+            reused["requests"] += len(found)
+            reused["oldest"] = min([*times, *([reused["oldest"]] if reused["oldest"] else [])])
+            reused["newest"] = max([*times, *([reused["newest"]] if reused["newest"] else [])])
+            self.record.save()
+            owed = [row for row in owed if row.answer_key not in stored]
+        others = self.desk.store.claim((row.answer_key for row in owed), self.desk.generation, self._owner)
+        self.claimed_by = sorted(set(others.values()))
+        return {row.custom_id for row in owed if row.answer_key in others}
+
+    def sendable(self) -> list[int]:
+        """What an attempt may hold: owed, not claimed by others, each content once; fewer where whole jobs failed (splitting)."""
+        claimed = self.reuse()
+        seen: set[str] = set()
+        numbers_ = []
+        for i in self.owed():
+            row = self.rows[i]
+            if row.custom_id not in claimed and row.answer_key not in seen:
+                seen.add(row.answer_key)
+                numbers_.append(i)
+        failures = self._in_a_row("failed")
+        return numbers_[: max(1, len(numbers_) >> failures)] if failures else numbers_
+
+    def _in_a_row(self, outcome: str) -> int:
+        """How many attempts ended so, one after another, up to the last. Whole-job failures halve the next attempt, which isolates a bad row."""
+        count = 0
+        for attempt in reversed(self.record["attempts"]):
+            if attempt["outcome"] != outcome:
+                break
+            count += 1
+        return count
+
+    @property
+    def patience(self) -> float:
+        """Factor on the wait before the next attempt: doubles with each time in a row that the provider said 'later'."""
+        times = self._in_a_row("retry_later")
+        return float(2 ** min(times, 6)) if times else 0.0
+
+    def promise(self, chosen: list[int]) -> None:
+        """Record the intent to send these rows (durable), reserving their worst case, which the caller has found to fit."""
+        spans = None if len(chosen) == self.requests else ranges(chosen)
+        reserved = sum(worst_usd(self.rows[i], self.price) for i in chosen)
+        attempt = self.record.intend(spans, len(chosen), reserved if self.price else None)
+        self.desk.events.add("intent", shard=self.name, attempt=attempt["key"], requests=len(chosen), reserved_usd=attempt["reserved_usd"])
+        announce("submit:intent")
+
+    def _submission(self, attempt: dict[str, Any]) -> Submission:
+        path = self.paths.rows
+        if attempt["rows"] is not None or self.desk.provider.live:
+            path = self.paths.attempt(attempt["number"])
+            if not path.exists():
+                with atomic_writer(path) as f:
+                    for i in numbers(attempt["rows"], self.requests):
+                        f.write(encode(self.rows[i]) + b"\n")
+        mine = {job_name(a["ids"]) for a in self.record["attempts"]}
+        return Submission(
+            key=attempt["key"], model=self.model, rows_path=path, count=attempt["requests"], intent_at=seconds(attempt["intent_at"]), known_jobs=frozenset(self.desk.known_jobs - mine)
+        )
+
+    def launch(self) -> None:
+        """Get the promised attempt its job: adopt it where it exists, create it where it does not."""
+        attempt = self.record.open_attempt
+        if attempt is None or attempt["state"] != "intent":
+            return
+        submission = self._submission(attempt)
+        problems = self.desk.provider.check(submission.rows())
+        if problems:
+            self._settle(attempt, "refused_here", message="; ".join(problems[:5]))
+            raise StepError(f"{len(problems)} request(s) would fail the job: {'; '.join(problems[:3])}", where=str(submission.rows_path), remedy="Mend the items or the config named there.")
+        try:
+            ids = submit(self.desk.provider, submission, attempt["ids"], lambda found: self.record.learn(attempt, found))
+        except Rejected as e:
+            self._refused(attempt, str(e), (e.bad_custom_id,) if e.bad_custom_id else (), splittable=e.splittable)
+            return
+        announce("submit:created")
+        self.record.submitted(attempt, ids)
+        if name := job_name(ids):
+            self.desk.known_jobs.add(name)
+        self.desk.events.add("submitted", shard=self.name, attempt=attempt["key"], ids=ids)
+        announce("submit:recorded")
+
+    # --- looking and collecting ----------------------------------------------------------------------------------
+
+    def look(self) -> JobStatus | None:
+        """Look at the job in flight; collect it where it is over. None where there is none."""
+        attempt = self.record.open_attempt
+        if attempt is None or attempt["state"] != "submitted":
+            return None
+        submission = self._submission(attempt)
+        status = self.desk.provider.poll(attempt["ids"], submission)
+        announce("poll:looked")
+        if status.ids:
+            self.record.learn(attempt, dict(status.ids))
+        if not status.state.final:
+            return status
+        if status.state is JobState.FAILED:
+            if status.retry_later:
+                self._settle(attempt, "retry_later", message=status.message)
+            else:
+                self._refused(attempt, status.message, status.bad_custom_ids, splittable=True)
+            return status
+        self._collect(attempt, submission, status)
+        return status
+
+    def cancel(self) -> None:
+        """Ask the provider to stop the job in flight; a later look settles it."""
+        attempt = self.record.open_attempt
+        if attempt is not None and attempt["state"] == "submitted":
+            self.desk.provider.cancel(attempt["ids"])
+            self.desk.events.add("cancel_asked", shard=self.name, attempt=attempt["key"])
+
+    def _settle(self, attempt: dict[str, Any], outcome: str, **facts: Any) -> None:
+        reserved, billed = attempt["reserved_usd"], facts.get("billed_usd")
+        if outcome in ("retry_later", "failed", "dropped_bad_rows", "refused_here") and self.price:
+            billed = facts["billed_usd"] = 0.0
+        self.record.settle(attempt, outcome, **facts)
+        if reserved is not None:
+            self.desk.budget.settle(reserved, billed)
+        self.desk.events.add("settled", shard=self.name, attempt=attempt["key"], outcome=outcome, billed_usd=billed)
+
+    def _refused(self, attempt: dict[str, Any], message: str, bad: tuple[str, ...], *, splittable: bool) -> None:
+        """The whole job failed and nothing ran. Give up the rows at fault where they are known; else the next attempt is half as large."""
+        asked = {self.rows[i].custom_id for i in numbers(attempt["rows"], self.requests)}
+        named = [c for c in bad if c in asked]
+        if not named and len(asked) == 1 and splittable:
+            named = list(asked)
+        for custom_id in named:
+            self.record["failed"][custom_id] = f"rejected: {message}"[:500]
+        self._settle(attempt, "dropped_bad_rows" if named else "failed", message=message[:2000])
+        # One bad row among n is found after log2(n) halvings; when halving meets failure at every step, the fault is not in a row.
+        hopeless = self._in_a_row("failed") > max(4, self.requests.bit_length() + 1)
+        if not splittable or hopeless:
+            raise StepError(f"the provider refuses {self.name}: {message}", where=str(self.paths.submission), remedy="Nothing of it ran or was billed. Mend the cause, then run again.")
+
+    def _collect(self, attempt: dict[str, Any], submission: Submission, status: JobStatus) -> None:
+        announce("poll:fetch")
+        asked = {self.rows[i].custom_id: self.rows[i] for i in numbers(attempt["rows"], self.requests)}
+        found: dict[str, ResultRow] = {}
+        facts = {"prompt_tokens": 0, "completion_tokens": 0, "cached_tokens": 0, "duplicates": 0, "foreign": 0}
+        billed = 0.0
+        for row in self.desk.provider.fetch(attempt["ids"], submission):
+            facts["prompt_tokens"] += row.usage.prompt_tokens
+            facts["completion_tokens"] += row.usage.completion_tokens
+            facts["cached_tokens"] += row.usage.cached_tokens
+            billed += self.price.of(row.usage) if self.price else 0.0
+            if row.custom_id not in asked:
+                facts["foreign"] += 1
+            elif (known := found.get(row.custom_id)) is None:
+                found[row.custom_id] = row
+            else:
+                facts["duplicates"] += 1
+                found[row.custom_id] = min(known, row, key=lambda r: (r.outcome == "failed", encode(r)))  # the same choice in any order
+        answers = {c: r for c, r in found.items() if r.outcome != "failed"}
+        problems = {c: _reason(r) for c, r in found.items() if r.outcome == "failed"}
+        gone = status.state is JobState.LOST and not found
+        problems |= {c: f"missing: no row in the results ({status.state.value})" for c in asked if c not in found}
+        self._keep(answers.values())
+        self.desk.store.put(
+            {asked[c].answer_key: r for c, r in answers.items()}, self.desk.generation, run_id=self.desk.run_id, provider=self.desk.provider_name, model=self.model, owner=self._owner
+        )
+        for custom_id, reason in problems.items():
+            tries = self.record["tries"]
+            tries[custom_id] = tries.get(custom_id, 0) + 1
+            if tries[custom_id] >= self.desk.max_attempts:
+                self.record["failed"][custom_id] = reason[:500]
+        announce("poll:kept")
+        self._settle(
+            attempt, status.state.value, billed_usd=None if gone or not self.price else billed, answered=len(answers), failed=sum(r.outcome == "failed" for r in found.values()),
+            missing=len(asked) - len(found), message=status.message[:2000], **facts,
+        )  # fmt: skip
+        self._warn_of_truncation(answers)
+
+    def _warn_of_truncation(self, answers: dict[str, ResultRow]) -> None:
+        cut = sum(row.outcome == "truncated" for row in answers.values())
+        if answers and cut / len(answers) >= TRUNCATION_WARNING:
+            self.desk.notice(f"{self.name}: {cut} of {len(answers)} answers were cut at max_new_tokens; raise it if they matter")
+            self.desk.events.add("truncated", shard=self.name, cut=cut, of=len(answers))
+
+    def publish(self) -> bool:
+        """Write results.jsonl once nothing is owed: one row per request, in their order. False while something is owed."""
+        if self.owed():
+            return False
+        failed = self.record["failed"]
+        announce("poll:publish")
+        with atomic_writer(self.paths.results) as f:
+            for row in self.rows:
+                result = self._accepted.get(row.custom_id)
+                if result is None:
+                    code, _, message = failed[row.custom_id].partition(": ")
+                    result = ResultRow(custom_id=row.custom_id, outcome="failed", error=Failure(code=code or "failed", message=message))
+                f.write(encode(result) + b"\n")
+        results = self.paths.results
+        self.record.publish({"path": results.name, "size": results.stat().st_size, "sha256": sha256_file(results)})
+        self.desk.store.release(self._owner)
+        self.desk.events.add("published", shard=self.name, requests=self.requests, failed=len(failed))
+        if failed:
+            self.desk.notice(f"{self.name}: {len(failed)} of {self.requests} requests have no answer after {self.desk.max_attempts} attempts; try them again: doit run --retry_failed")
+        self._sweep()
+        return True
+
+    def _sweep(self) -> None:
+        """Remove what only mattered on the way. Harmless when repeated: publish comes first."""
+        self.paths.collected.unlink(missing_ok=True)
+        for attempt in self.record["attempts"]:
+            shutil.rmtree(self.paths.attempt(attempt["number"]).parent, ignore_errors=True)
+
+
+def _renamed(row: ResultRow, custom_id: str) -> ResultRow:
+    return msgspec.structs.replace(row, custom_id=custom_id)
+
+
+def _reason(row: ResultRow) -> str:
+    return f"{row.error.code}: {row.error.message}" if row.error else "failed: no reason given"

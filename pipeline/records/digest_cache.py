@@ -1,0 +1,65 @@
+"""sha256 of files, remembered by stamp (size, mtime_ns, ctime_ns, inode): a file that nobody touched is not read again."""
+
+from __future__ import annotations
+
+import os
+import threading
+from pathlib import Path
+
+import msgspec
+
+from pipeline.base.digests import sha256_file
+from pipeline.base.files import write_atomic
+
+Stamp = tuple[int, int, int, int]
+
+
+def stamp_of(path: str | Path) -> Stamp:
+    """(size, mtime_ns, ctime_ns, inode). Raises FileNotFoundError."""
+    st = os.stat(path)
+    return st.st_size, st.st_mtime_ns, st.st_ctime_ns, st.st_ino
+
+
+class DigestCache:
+    """Digests by path. A lost or corrupt cache costs a re-hash, never more; `verify=True` hashes everything once anew."""
+
+    def __init__(self, path: Path, root: Path, *, verify: bool = False) -> None:
+        """`path` is the cache's file; names in it are relative to `root`, so that a moved project keeps its cache."""
+        self._path, self._root, self._dirty = path, str(root) + os.sep, False
+        self._lock = threading.Lock()
+        self._known: dict[str, tuple[int, int, int, int, str]] = {}
+        self._fresh: set[str] | None = set() if verify else None
+        try:
+            self._known = msgspec.json.decode(path.read_bytes(), type=dict[str, tuple[int, int, int, int, str]])
+        except (FileNotFoundError, msgspec.DecodeError, UnicodeDecodeError):
+            self._dirty = True
+
+    def sha256(self, path: str | Path) -> str:
+        """The file's sha256 (64 hex). Raises FileNotFoundError."""
+        name = str(path).removeprefix(self._root)
+        stamp = stamp_of(path)
+        known = self._known.get(name)
+        if known is not None and known[:4] == stamp and (self._fresh is None or name in self._fresh):
+            return known[4]
+        value = sha256_file(path)
+        with self._lock:
+            if stamp_of(path) == stamp:  # unchanged while it was read
+                self._known[name] = (*stamp, value)
+                self._dirty = True
+                if self._fresh is not None:
+                    self._fresh.add(name)
+        return value
+
+    def matches(self, path: str | Path, size: int, sha256: str) -> bool:
+        """True where the file exists with that size and digest. Sizes are compared first: a torn file is not read."""
+        try:
+            return os.stat(path).st_size == size and self.sha256(path) == sha256
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+
+    def save(self) -> None:
+        """Keep what was learned for the next process (atomic; nothing is written when nothing is new)."""
+        with self._lock:
+            if self._dirty and self._known:
+                write_atomic(self._path, msgspec.json.encode(self._known))
+                self._dirty = False

@@ -1,0 +1,83 @@
+"""Stopping softly: signals and stop requests become one token that the work asks between its atomic actions."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from pipeline.base.errors import Stopped
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+SECOND_SIGNAL_EXIT = 130
+
+
+class StopToken:
+    """Asked for a stop or not, and why. Thread-safe: any worker may ask, the main thread receives the signals."""
+
+    def __init__(self, request: Path | None = None) -> None:
+        """`request` is the run's STOP_REQUESTED file; None where none is looked for."""
+        self._request = request
+        self._event = threading.Event()
+        self.reason: str | None = None
+
+    def clear_old_request(self) -> None:
+        """Delete a stop request made before this process took the lock: only later ones count."""
+        if self._request is not None:
+            self._request.unlink(missing_ok=True)
+
+    def stop(self, reason: str) -> None:
+        """Ask for a stop."""
+        if not self._event.is_set():
+            self.reason = reason
+            self._event.set()
+
+    def requested(self) -> bool:
+        """True once a signal or a STOP_REQUESTED file has asked for a stop."""
+        if not self._event.is_set() and self._request is not None and self._request.exists():
+            self.stop("STOP_REQUESTED")
+        return self._event.is_set()
+
+    def check(self) -> None:
+        """Raise Stopped where a stop was asked for. Called between atomic actions, never inside one."""
+        if self.requested():
+            raise Stopped(f"stopped ({self.reason})")
+
+    def sleep(self, seconds: float) -> None:
+        """Wait, but no longer than until a stop is asked for (a STOP_REQUESTED file is seen within a quarter second)."""
+        end = time.monotonic() + seconds
+        while not self.requested() and (left := end - time.monotonic()) > 0:
+            self._event.wait(min(left, 0.25))
+
+    @contextmanager
+    def signals(self) -> Iterator[None]:
+        """Inside the block SIGINT and SIGTERM ask for a stop, and a second one ends the process at once (exit 130).
+
+        Old handlers are restored on leaving. A no-op outside the main thread, where Python allows no handlers.
+        """
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+
+        def handler(number: int, _frame: FrameType | None) -> None:
+            if self._event.is_set() and self.reason != "STOP_REQUESTED":
+                os._exit(SECOND_SIGNAL_EXIT)
+            name = signal.Signals(number).name
+            self._event.clear()
+            self.stop(name)
+            if sys.stderr is not None:  # not fd 2: llama.cpp may have been given that one
+                os.write(sys.stderr.fileno(), f"\n{name}: finishing what is in hand, then stopping (once more: at once)\n".encode())
+
+        old: dict[signal.Signals, Any] = {s: signal.signal(s, handler) for s in SIGNALS}
+        try:
+            yield
+        finally:
+            for s, previous in old.items():
+                signal.signal(s, previous)

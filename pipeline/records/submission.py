@@ -1,0 +1,128 @@
+"""`submission.json`: what was promised, sent and settled for one shard. Durable before the first remote call."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from pipeline.base.digests import digest
+from pipeline.base.schemas import read_document, write_document
+from pipeline.records.clock import now_iso
+
+SCHEMA = "submission"
+
+
+def ranges(numbers: Iterable[int]) -> list[list[int]]:
+    """Ascending row numbers as [first, last] ranges: [0,1,2,5] -> [[0,2],[5,5]]."""
+    found: list[list[int]] = []
+    for n in numbers:
+        if found and n == found[-1][1] + 1:
+            found[-1][1] = n
+        else:
+            found.append([n, n])
+    return found
+
+
+def numbers(spans: Sequence[Sequence[int]] | None, total: int) -> list[int]:
+    """The row numbers of `ranges`; all `total` of them for None."""
+    return list(range(total)) if spans is None else [n for first, last in spans for n in range(first, last + 1)]
+
+
+class SubmissionRecord:
+    """The record of one shard. Every method that changes it has written it when it returns."""
+
+    def __init__(self, path: Path, document: dict[str, Any]) -> None:
+        """Use `new` or `load`."""
+        self.path, self.document = path, document
+
+    @classmethod
+    def new(cls, path: Path, *, unit: str, key: str, sha256: str, requests: int, generation: int, provider: str) -> SubmissionRecord:
+        """A record in which nothing was promised yet. Not written until the first change."""
+        return cls(path, {
+            "schema_version": 1,
+            "state": "owing",
+            "shard": {"unit": unit, "key": key, "sha256": sha256, "requests": requests},
+            "generation": generation,
+            "provider": provider,
+            "attempts": [],
+            "reused": {"requests": 0, "oldest": None, "newest": None},
+            "tries": {},
+            "failed": {},
+            "results": None,
+        })  # fmt: skip
+
+    @classmethod
+    def load(cls, path: Path) -> SubmissionRecord:
+        """Raises FileNotFoundError, or ManifestError where it is corrupt."""
+        return cls(path, read_document(path, SCHEMA))
+
+    def __getitem__(self, key: str) -> Any:
+        return self.document[key]
+
+    def save(self) -> None:
+        """Write the record, whole and valid."""
+        write_document(self.path, self.document, SCHEMA)
+
+    @property
+    def open_attempt(self) -> dict[str, Any] | None:
+        """The attempt that is promised or in flight, if any: there is at most one."""
+        attempts = self.document["attempts"]
+        return attempts[-1] if attempts and attempts[-1]["state"] in ("intent", "submitted") else None
+
+    def intend(self, spans: list[list[int]] | None, requests: int, reserved_usd: float | None) -> dict[str, Any]:
+        """Promise an attempt: durable before any remote call. Its key is made of content, so the same rows get the same job."""
+        number = len(self.document["attempts"])
+        shard = self.document["shard"]
+        stem = digest([shard["sha256"], spans])[:20]
+        attempt = {
+            "number": number,
+            "key": f"ab-{stem}-g{self.document['generation']}-a{number}",
+            "state": "intent",
+            "rows": spans,
+            "requests": requests,
+            "ids": {},
+            "intent_at": now_iso(),
+            "submitted_at": None,
+            "settled_at": None,
+            "reserved_usd": reserved_usd,
+            "billed_usd": None,
+            "prompt_tokens": 0,
+            "completion_tokens": 0,
+            "cached_tokens": 0,
+            "answered": 0,
+            "failed": 0,
+            "missing": 0,
+            "duplicates": 0,
+            "foreign": 0,
+            "outcome": None,
+            "message": "",
+        }
+        self.document["attempts"].append(attempt)
+        self.document["state"] = "intent"
+        self.save()
+        return attempt
+
+    def learn(self, attempt: dict[str, Any], ids: dict[str, Any]) -> None:
+        """Keep remote ids as they become known."""
+        if any(attempt["ids"].get(k) != v for k, v in ids.items()):
+            attempt["ids"].update(ids)
+            self.save()
+
+    def submitted(self, attempt: dict[str, Any], ids: dict[str, Any]) -> None:
+        """The job exists under these ids."""
+        attempt["ids"].update(ids)
+        attempt.update(state="submitted", submitted_at=now_iso())
+        self.document["state"] = "submitted"
+        self.save()
+
+    def settle(self, attempt: dict[str, Any], outcome: str, **facts: Any) -> None:
+        """The job is over and its rows are kept: what is still owed may be sent anew."""
+        attempt.update(state="settled", settled_at=now_iso(), outcome=outcome, **facts)
+        self.document["state"] = "owing"
+        self.save()
+
+    def publish(self, results: dict[str, Any]) -> None:
+        """`results.jsonl` is there, whole."""
+        self.document.update(state="published", results=results)
+        self.save()
