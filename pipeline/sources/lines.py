@@ -1,0 +1,65 @@
+"""Bytes to rows: lines of JSON and whole JSON documents, with the line of what cannot be read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TypeVar
+
+import msgspec
+
+from pipeline.base.errors import ConfigError
+
+Kind = TypeVar("Kind")
+BOM = b"\xef\xbb\xbf"
+NEWLINE = b"\n"
+UTF8 = "Save the file as UTF-8."
+
+
+def numbered_lines(path: Path) -> Iterator[tuple[int, bytes]]:
+    """The lines of a file that are not blank, with their numbers from 1; a byte order mark at its start is dropped."""
+    with open(path, "rb") as f:
+        for number, line in enumerate(f, 1):
+            text = line.removeprefix(BOM) if number == 1 else line
+            if text and not text.isspace():
+                yield number, text
+
+
+def decode_utf8(line: bytes, where: str) -> str:
+    """The text of a line. Raises ConfigError naming the byte that is no UTF-8."""
+    try:
+        return line.decode("utf-8")
+    except UnicodeDecodeError as e:
+        raise ConfigError(f"not UTF-8: byte {e.start + 1} of the line is 0x{line[e.start]:02x}", where=where, remedy=UTF8) from None
+
+
+def json_rows(path: Path, shown: str, kind: type[Kind], remedy: str) -> Iterator[tuple[Kind, str]]:
+    """The lines of a JSONL file decoded as `kind`, each with its `file:line`. Raises ConfigError for a line that is not."""
+    decoder = msgspec.json.Decoder(kind)
+    for number, line in numbered_lines(path):
+        where = f"{shown}:{number}"
+        try:
+            yield decoder.decode(line), where
+        except (msgspec.DecodeError, UnicodeDecodeError) as e:
+            decode_utf8(line, where)  # where that is the fault, it says which byte
+            raise ConfigError(f"not a valid line: {e}", where=where, remedy=remedy) from None
+        except RecursionError:
+            raise ConfigError("nested too deeply", where=where, remedy=remedy) from None
+
+
+def json_document(path: Path, shown: str, kind: type[Kind], remedy: str) -> Kind:
+    """A whole JSON file decoded as `kind`; fields that `kind` does not name are skipped. Raises ConfigError naming line or JSON path."""
+    data = path.read_bytes().removeprefix(BOM)
+    try:
+        return msgspec.json.decode(data, type=kind)
+    except msgspec.ValidationError as e:
+        raise ConfigError(f"not the expected file: {e}", where=shown, remedy=remedy) from None
+    except (msgspec.DecodeError, UnicodeDecodeError) as e:
+        for number, line in enumerate(data.split(NEWLINE), 1):
+            decode_utf8(line, f"{shown}:{number}")
+        byte = str(e).rpartition("(byte ")[2].rstrip(")")
+        where = f"{shown}:{data.count(NEWLINE, 0, int(byte)) + 1}" if byte.isdigit() else shown
+        raise ConfigError(f"not JSON: {e}", where=where, remedy=remedy) from None
+    except RecursionError:
+        raise ConfigError("nested too deeply", where=shown, remedy=remedy) from None
+
