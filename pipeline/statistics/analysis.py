@@ -16,7 +16,7 @@ from pipeline.statistics.pooling import pool
 from pipeline.statistics.ratio import usd_per_correct
 from pipeline.statistics.risk import risk_rows
 from pipeline.statistics.rows import ALPHA, LEVEL, row
-from pipeline.statistics.settings import AnalysisSettings, Temp, TrialInfo
+from pipeline.statistics.settings import OUTCOMES, AnalysisSettings, Temp, TrialInfo
 from pipeline.statistics.subgroups import interaction
 from pipeline.statistics.table import CONDITIONS, ScoreTable
 
@@ -27,8 +27,8 @@ SCHEMA_VERSION = 2
 def analyse(tables: Mapping[str, ScoreTable], trials: Mapping[str, TrialInfo], settings: AnalysisSettings, focus: str) -> dict[str, Any]:
     """The significance.json document (schema `significance`) of trial `focus`.
 
-    `tables` and `trials` hold, by trial name, all trials of the primary family, so that their simultaneous intervals agree; any order gives the same
-    document. Raises ConfigError where the declared primary comparison cannot be made.
+    `tables` and `trials` hold, by trial name, all trials of the primary family, so that their simultaneous intervals agree; any
+    order gives the same document. Raises ConfigError where the declared primary comparison cannot be made.
     """
     table, trial = tables[focus], trials[focus]
     temp = primary_temperature(table, settings)
@@ -51,35 +51,46 @@ def analyse(tables: Mapping[str, ScoreTable], trials: Mapping[str, TrialInfo], s
         "contrast": {"name": trial.contrast, "control": trial.control, "treatment": trial.treatment},
         "model": trial.model,
         "settings": {
-            "confidence_level": LEVEL, "bootstrap_samples": settings.bootstrap_samples, "permutation_samples": settings.permutation_samples,
-            "random_seed": settings.random_seed, "enable_permutation": settings.enable_permutation, "enable_fdr": settings.enable_fdr,
-            "risk_thresholds": list(settings.risk_thresholds), "tost_alpha": settings.tost_alpha, "tost_margins": dict(settings.tost_margins),
+            "confidence_level": LEVEL,
+            "bootstrap_samples": settings.bootstrap_samples,
+            "permutation_samples": settings.permutation_samples,
+            "random_seed": settings.random_seed,
+            "enable_permutation": settings.enable_permutation,
+            "enable_fdr": settings.enable_fdr,
+            "risk_thresholds": list(settings.risk_thresholds),
+            "tost_alpha": settings.tost_alpha,
+            "tost_margins": dict(settings.tost_margins),
             "missing_outcomes": list(settings.missing_outcomes),
         },
         "primary": {
-            "metric": p.metric, "type": p.type, "temperature": temp, "alternative": p.alternative, "margin": p.margin, "role": role, "declared": p.declared,
+            "metric": p.metric,
+            "type": p.type,
+            "temperature": temp,
+            "alternative": p.alternative,
+            "margin": p.margin,
+            "role": role,
+            "declared": p.declared,
         },
         "verdict": {**judge(primary, family, trial, settings), "role": role, "type": p.type, "temp": temp},
         "rows": rows,
         "family": {
-            "method": family.method, "level": LEVEL, "critical_value": family.critical(ALPHA),
+            "method": family.method,
+            "level": LEVEL,
+            "critical_value": family.critical(ALPHA),
             "members": [_member(name, trials[name], comparisons[name], family, local) for name in family_names],
         },
         "fdr": fdr,
         "risk": _risk(table, settings),
         "subgroups": [
-            {**interaction(primary, factor, groups, ALPHA), "type": p.type, "temp": temp} for factor, groups in sorted(trial.groups.items())
+            {**interaction(primary, f, groups, ALPHA), "type": p.type, "temp": temp} for f, groups in sorted(trial.groups.items())
         ],
         "pooled": _pooled(primary),
         "usd_per_correct": _usd(primary, trial),
         "robustness": [],
-        "answers": {
-            condition: {"answers": int(table.k[arm].sum())} | {o: int(getattr(table, o)[arm].sum()) for o in ("failed", "truncated", "refused")}
-            for arm, condition in enumerate(CONDITIONS)
-        },
+        "answers": {condition: _answers(table, arm) for arm, condition in enumerate(CONDITIONS)},
         "unpaired": _unpaired(table),
         "notes": _notes(table, settings, role),
-    }  # fmt: skip
+    }
     cleaned: dict[str, Any] = _clean(document)
     return cleaned
 
@@ -97,7 +108,9 @@ def primary_temperature(table: ScoreTable, settings: AnalysisSettings) -> Temp:
     if wanted is None:
         return table.temps[0]
     if wanted not in table.temps:
-        raise ConfigError(f"no scores at temperature {wanted}", where="primary.temperature", remedy=f"There are {', '.join(map(str, table.temps))}.")
+        raise ConfigError(
+            f"no scores at temperature {wanted}", where="primary.temperature", remedy=f"There are {', '.join(map(str, table.temps))}."
+        )
     return wanted
 
 
@@ -149,7 +162,12 @@ def _rows(table: ScoreTable, settings: AnalysisSettings) -> list[dict[str, Any]]
 
 
 def _false_discoveries(
-    rows: list[dict[str, Any]], tables: Mapping[str, ScoreTable], trials: Mapping[str, TrialInfo], settings: AnalysisSettings, temp: Temp, focus: str
+    rows: list[dict[str, Any]],
+    tables: Mapping[str, ScoreTable],
+    trials: Mapping[str, TrialInfo],
+    settings: AnalysisSettings,
+    temp: Temp,
+    focus: str,
 ) -> dict[str, Any] | None:
     """Benjamini-Hochberg over contrasts x metrics at the primary type and temperature; sets `q_value` in the rows of `focus`."""
     tests: list[tuple[str, str, float]] = []
@@ -179,7 +197,8 @@ def _false_discoveries(
 def _member(name: str, trial: TrialInfo, c: Comparison, family: Family, local: float) -> dict[str, Any]:
     low, high = c.effect.interval(local)
     p = family.adjusted(c.effect.p_value()) if c.effect.testable else None
-    return {"trial": name, "contrast": trial.contrast, "model": trial.model, "effect": c.effect.value, "low": low, "high": high, "p_value": p}
+    names = {"trial": name, "contrast": trial.contrast, "model": trial.model}
+    return names | {"effect": c.effect.value, "low": low, "high": high, "p_value": p}
 
 
 def _risk(table: ScoreTable, settings: AnalysisSettings) -> list[dict[str, Any]]:
@@ -209,13 +228,17 @@ def _usd(primary: Comparison, trial: TrialInfo) -> dict[str, Any] | None:
     return usd_per_correct(cost, primary.difference[priced], primary.table.cluster[primary.index][priced], ALPHA)
 
 
+def _answers(table: ScoreTable, arm: int) -> dict[str, int]:
+    return {"answers": int(table.k[arm].sum())} | {o: int(getattr(table, o)[arm].sum()) for o in OUTCOMES}
+
+
 def _unpaired(table: ScoreTable) -> dict[str, Any]:
     counts = {c: sum(u.condition == c for u in table.unpaired) for c in CONDITIONS}
     return {**counts, "examples": [f"{u.item_key} ({u.type}, temperature {u.temp}): only in {u.condition}" for u in table.unpaired[:5]]}
 
 
 def _notes(table: ScoreTable, settings: AnalysisSettings, role: str) -> list[str]:
-    notes = ["Rows of role exploratory were not declared beforehand: q-values hold over contrasts x metrics, other p-values are unadjusted."]
+    notes = ["Exploratory rows were not declared beforehand: q-values hold over contrasts x metrics, other p-values are unadjusted."]
     if not settings.primary.declared:
         notes.append("The config declares no primary comparison: the defaults stand for it.")
     if role == "exploratory":

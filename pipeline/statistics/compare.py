@@ -120,4 +120,9 @@ class Comparison:
         }
         cases = self.effect if whole.all() else self.effect_of(whole) if whole.any() else None
         interval = cases.interval(alpha) if cases else (None, None)
-        return found | {"complete_case_effect": cases.value if cases else None, "complete_case_low": interval[0], "complete_case_high": interval[1]}
+        complete = {
+            "complete_case_effect": cases.value if cases else None,
+            "complete_case_low": interval[0],
+            "complete_case_high": interval[1],
+        }
+        return found | complete

@@ -25,14 +25,17 @@ def effect_sizes(control: Floats, treatment: Floats) -> dict[str, Any]:
 
 def cliffs_delta(control: Floats, treatment: Floats) -> float:
     """P(treatment > control) - P(treatment < control) over all pairs of items, in O(n log n)."""
-    ordered = np.sort(control)
+    ordered, treatment = np.sort(control), np.sort(treatment)
     below = np.searchsorted(ordered, treatment, "left")
     above = len(ordered) - np.searchsorted(ordered, treatment, "right")
     return float((below - above).sum()) / (len(control) * len(treatment))
 
 
 def hodges_lehmann(difference: Floats) -> float:
-    """Median of the Walsh averages (d_i + d_j) / 2, i <= j (Hodges & Lehmann 1963), by bisection over counted pairs instead of n^2 of them."""
+    """Median of the Walsh averages (d_i + d_j) / 2, i <= j (Hodges & Lehmann 1963).
+
+    Found by bisection: pairs below a bound are counted, not listed.
+    """
     values, counts = np.unique(difference, return_counts=True)
     upto = np.concatenate([[0], np.cumsum(counts)])
     n = len(difference)

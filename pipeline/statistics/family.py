@@ -26,9 +26,10 @@ class Member:
 class Family:
     """Comparisons that are judged together, so that any false claim among them counts as one error.
 
-    The joint law of the estimates is normal with the cluster-robust correlation of the data: the Gaussian cluster multiplier bootstrap (Romano & Wolf
-    2005; Chernozhukov et al. 2013), drawn straight from its conditional law, over the chi variable of the smallest degrees of freedom (Hothorn, Bretz &
-    Westfall 2008). With arms that share a control and equal variances that is Dunnett's test.
+    The joint law of the estimates is normal with the cluster-robust correlation of the data: the Gaussian cluster multiplier
+    bootstrap (Romano & Wolf 2005; Chernozhukov, Chetverikov & Kato 2013), drawn straight from its conditional law, over a chi
+    variable with the smallest degrees of freedom (Hothorn, Bretz & Westfall 2008). With arms that share a control and equal
+    variances that is Dunnett's test.
     """
 
     def __init__(self, members: Sequence[Member], seed: int) -> None:
@@ -88,9 +89,9 @@ class Family:
 
 def _root(corr: Floats) -> Floats:
     values, vectors = np.linalg.eigh(corr)
-    # Two equal arms give a singular matrix; its sign conventions must not depend on the library: any root gives the same law.
-    root: Floats = vectors * np.sqrt(np.maximum(values, 0.0))
-    return root @ vectors.T
+    # The symmetric root: two equal arms give a singular matrix (no Cholesky root), and eigenvectors alone have arbitrary signs.
+    root: Floats = (vectors * np.sqrt(np.maximum(values, 0.0))) @ vectors.T
+    return root
 
 
 def benjamini_hochberg(p: Sequence[float]) -> list[float]:

@@ -33,23 +33,44 @@ def judge(c: Comparison, family: Family, trial: TrialInfo, settings: AnalysisSet
         sign * effect.value, *outer, *inner, p.margin, p.alternative, effect.informative, effect.informative_needed, *worst,
         trial.unplanned_look, _plan(c, family, trial, p.margin),
     )  # fmt: skip
-    wording = Wording(trial.treatment, trial.control, p.metric, info.in_points, round(100 * LEVEL), _sample(c))
+    wording = Wording(trial.treatment, trial.control, p.metric, info.in_points, round(100 * LEVEL), _sample(c), _decimals(evidence))
     verdict = decide(evidence, wording)
     plan = evidence.plan if verdict.verdict == "undecided" else None
     return {
-        "verdict": verdict.verdict, "qualifier": verdict.qualifier, "rule": verdict.rule, "sentence": verdict.sentence, "reason": verdict.reason,
-        "caveats": _caveats(c, evidence, settings, oriented), "metric": p.metric, "effect": evidence.effect,
-        "low": evidence.low, "high": evidence.high, "inner_low": evidence.inner_low, "inner_high": evidence.inner_high,
-        "margin": p.margin, "alternative": p.alternative, "n_items": len(c.index), "n_clusters": effect.sums.clusters,
-        "informative_clusters": effect.informative, "informative_needed": effect.informative_needed,
-        "detectable": plan.detectable if plan else None, "more_items": plan.more_items if plan else None, "more_usd": plan.more_usd if plan else None,
-    }  # fmt: skip
+        "verdict": verdict.verdict,
+        "qualifier": verdict.qualifier,
+        "rule": verdict.rule,
+        "sentence": verdict.sentence,
+        "reason": verdict.reason,
+        "caveats": _caveats(c, evidence, settings, oriented),
+        "metric": p.metric,
+        "effect": evidence.effect,
+        "low": evidence.low,
+        "high": evidence.high,
+        "inner_low": evidence.inner_low,
+        "inner_high": evidence.inner_high,
+        "margin": p.margin,
+        "alternative": p.alternative,
+        "n_items": len(c.index),
+        "n_clusters": effect.sums.clusters,
+        "informative_clusters": effect.informative,
+        "informative_needed": effect.informative_needed,
+        "detectable": plan.detectable if plan else None,
+        "more_items": plan.more_items if plan else None,
+        "more_usd": plan.more_usd if plan else None,
+    }
 
 
 def _sample(c: Comparison) -> str:
     clusters = c.effect.sums.clusters
     items = f"{len(c.index):,} item{'' if len(c.index) == 1 else 's'}"
     return items if c.effect.sums.singletons else f"{items} in {clusters:,} cluster{'' if clusters == 1 else 's'}"
+
+
+def _decimals(e: Evidence) -> int:
+    """One decimal of a point, or as many more as a narrow interval needs."""
+    width = 100 * (e.high - e.low) if e.high is not None and e.low is not None else 1.0
+    return min(4, max(1, 1 - floor(log10(width)))) if width > 0 else 1
 
 
 def _plan(c: Comparison, family: Family, trial: TrialInfo, margin: float | None) -> Plan | None:
@@ -76,7 +97,9 @@ def _caveats(c: Comparison, evidence: Evidence, settings: AnalysisSettings, orie
     everything = c.missing(OUTCOMES, info, ALPHA)
     if reversed_by(evidence, *oriented(everything["low"], everything["high"])):
         count = everything["answers_control"] + everything["answers_treatment"]
-        found.append(f"It rests on counting {count:,} failed, truncated or refused answers as wrong: were they right, it could be the other way round.")
+        found.append(
+            f"Rests on counting {count:,} failed, truncated or refused answers as wrong: otherwise it could be the other way round."
+        )
     if info.higher_is_better is None:
         found.append(f"{settings.primary.metric} has no good direction; more counts as better here.")
     return found

@@ -1,7 +1,7 @@
 """The paired effect of one metric: cluster-robust estimate, interval and test.
 
-Notation: G clusters; cluster g has m_g items whose differences (treatment - control, each the mean over replicates) sum to S_g; N = sum m_g;
-the effect is D = sum S_g / N.
+Notation: G clusters; cluster g has m_g items whose differences (treatment - control, each the mean over replicates) sum to S_g;
+N = sum m_g; the effect is D = sum S_g / N.
 """
 
 from __future__ import annotations
@@ -76,8 +76,8 @@ class ClusterSums:
 def robust_variance(sums: ClusterSums) -> tuple[float, float]:
     """Variance of D and its degrees of freedom.
 
-    From 40 clusters on G/(G-1) * sum (S_g - m_g D)^2 / N^2 with G-1 (Liang & Zeger 1986); below, CR2 with Satterthwaite degrees of freedom under
-    independence (Bell & McCaffrey 2002; Pustejovsky & Tipton 2018), whose projection matrices have a closed form for a mean.
+    From 40 clusters on G/(G-1) * sum (S_g - m_g D)^2 / N^2 with G-1 (Liang & Zeger 1986); below, CR2 with Satterthwaite degrees of
+    freedom under independence (Bell & McCaffrey 2002; Pustejovsky & Tipton 2018), which have a closed form for a mean.
     Returns (nan, nan) for fewer than two clusters.
     """
     g, n = sums.clusters, sums.items

@@ -34,7 +34,9 @@ class Components:
         return cls(max(0.0, variance - within / replicates), within)
 
 
-def items_needed(d: float, variance: float, *, power: float = 0.8, alpha: float = 0.05, design_effect: float = 1.0, critical: float | None = None) -> int:
+def items_needed(
+    d: float, variance: float, *, power: float = 0.8, alpha: float = 0.05, design_effect: float = 1.0, critical: float | None = None
+) -> int:
     """n = (z_{a/2} + z_b)^2 * variance / d^2 * DE, rounded up."""
     return ceil(z_sum(power, alpha, critical) ** 2 * variance / d**2 * design_effect - 1e-9)
 

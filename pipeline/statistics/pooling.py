@@ -29,13 +29,15 @@ def reml_tau2(effect: Floats, variance: Floats) -> float:
 
 
 def random_effects(effect: Floats, variance: Floats, alpha: float) -> dict[str, Any]:
-    """Mean over datasets as a sample: REML with the Hartung-Knapp variance and t with k - 1; I^2 and a prediction interval (t with k - 2)."""
+    """Mean over datasets as a sample: REML, the Hartung-Knapp variance, t with k - 1; I^2 and a prediction interval (t with k - 2)."""
     k = len(effect)
     tau2 = reml_tau2(effect, variance)
     w = 1 / (variance + tau2)
     mean = float((w * effect).sum() / w.sum())
-    # Never below the variance of the usual formula, which a chance agreement of the datasets would undercut (Jackson et al. 2017).
-    scale = max(1.0, float((w * (effect - mean) ** 2).sum()) / (k - 1)) if tau2 == 0 else float((w * (effect - mean) ** 2).sum()) / (k - 1)
+    scale = float((w * (effect - mean) ** 2).sum()) / (k - 1)
+    if tau2 == 0:
+        # A chance agreement of the datasets must not undercut the variance of the usual formula (Jackson et al. 2017).
+        scale = max(1.0, scale)
     se = float(np.sqrt(scale / w.sum()))
     half = float(special.stdtrit(k - 1, 1 - alpha / 2)) * se
     fixed = 1 / variance
@@ -61,7 +63,8 @@ def pool(effects: Sequence[Effect], alpha: float) -> dict[str, Any] | None:
     df = float((se**2).sum() ** 2 / (se**4 / np.array([e.df for e in usable])).sum())  # Welch-Satterthwaite
     half = float(special.stdtrit(df, 1 - alpha / 2)) * error
     return {
-        "method": f"mean of dataset effects (fewer than {MIN_DATASETS} datasets: no random effects)", "weights": "each dataset counts the same",
-        "datasets": k, "effect": mean, "se": error, "df": df, "ci_low": mean - half, "ci_high": mean + half,
+        "method": f"mean of dataset effects (fewer than {MIN_DATASETS} datasets: no random effects)",
+        "weights": "each dataset counts the same", "datasets": k, "effect": mean, "se": error, "df": df,
+        "ci_low": mean - half, "ci_high": mean + half,
         "tau2": None, "i2": None, "prediction_low": None, "prediction_high": None,
     }  # fmt: skip

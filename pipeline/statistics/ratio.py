@@ -40,7 +40,10 @@ def usd_per_correct(cost: Floats, gain: Floats, cluster: NDArray[np.int64], alph
     found = fieller(costs, gains, alpha)
     result: dict[str, Any] = {"usd_difference": usd, "effect": effect, "method": "Fieller", "finite": found is not None}
     if found is None:
-        sentence = f"The treatment costs {usd:+.3g} dollars an item; its effect may be 0, so there is no finite interval for dollars per additional correct answer."
+        sentence = (
+            f"The treatment costs {usd:+.3g} dollars more an item; its effect may be 0, "
+            "so there is no finite interval for dollars per additional correct answer."
+        )
         return result | {"ratio": usd / effect if effect else None, "low": None, "high": None, "sentence": sentence}
     ratio, low, high = (x / 1e6 for x in found)
     unit = "additional correct answer" if effect > 0 else "correct answer lost (negative: saved)"

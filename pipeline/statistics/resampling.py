@@ -1,7 +1,7 @@
 """Resampling checks over whole clusters: studentised sign flips and the bootstrap-t.
 
-No index is drawn per cluster: equal clusters are counted, and only their counts are random (binomial and multinomial). With more than 128 distinct
-clusters, classes of 1/128 of the range share their mean, which moves a standard error by about one part in 10,000.
+No index is drawn per cluster: equal clusters are counted, and only their counts are random (binomial and multinomial). With more
+than 128 distinct clusters, classes of 1/128 of the range share their mean, which moves a standard error by about 1 part in 10,000.
 """
 
 from __future__ import annotations
@@ -89,7 +89,10 @@ def _random_signs(columns: Floats, resamples: int, rng: np.random.Generator) -> 
 
 
 def bootstrap_t(sums: ClusterSums, resamples: int, alpha: float, rng: np.random.Generator) -> BootstrapT | None:
-    """Bootstrap-t interval of level 1 - alpha over clusters (Efron & Tibshirani 1993, ch. 12). None without variance or below 10 clusters."""
+    """Bootstrap-t interval of level 1 - alpha over clusters (Efron & Tibshirani 1993, ch. 12).
+
+    None without variance or below 10 clusters.
+    """
     g, n = sums.clusters, sums.items
     if g < 10 or not np.any(sums.residual):
         return None
@@ -102,7 +105,8 @@ def bootstrap_t(sums: ClusterSums, resamples: int, alpha: float, rng: np.random.
     shift = se_ / sm
     variance = (see - 2 * shift * sem + shift**2 * smm) / sm**2
     usable = variance > 1e-15 * float((e**2).sum()) / n**2
-    t = np.where(usable, shift / np.sqrt(np.where(usable, variance, 1.0)), np.where(shift == 0, 0.0, np.sign(shift) * np.inf))
+    with np.errstate(invalid="ignore"):  # 0 * inf, where the shift is 0
+        t = np.where(usable, shift / np.sqrt(np.where(usable, variance, 1.0)), np.where(shift == 0, 0.0, np.sign(shift) * np.inf))
     low_t, high_t = np.quantile(t, [alpha / 2, 1 - alpha / 2], method="inverted_cdf")
     se = float(np.sqrt((e**2).sum())) / n
     return BootstrapT(sums.effect - float(high_t) * se, sums.effect - float(low_t) * se, resamples, cells)

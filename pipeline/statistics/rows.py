@@ -27,18 +27,21 @@ def row(c: Comparison, settings: AnalysisSettings, temp: Temp, type_: str, datas
     won, lost = int(np.count_nonzero(difference > 0)), int(np.count_nonzero(difference < 0))
     rng = np.random.default_rng([settings.random_seed, crc32(f"{temp}|{type_}|{c.name}|{dataset}".encode())])
     pairs = effect.pairs
-    permutation = sign_flip(effect.sums, settings.permutation_samples, rng) if checks and settings.enable_permutation and not pairs else None
+    flips = checks and settings.enable_permutation and not pairs
+    permutation = sign_flip(effect.sums, settings.permutation_samples, rng) if flips else None
     boot = bootstrap_t(effect.sums, settings.bootstrap_samples, ALPHA, rng) if checks else None
     exact, mid = mcnemar(effect.won, effect.lost)
     return {
         "temp": temp, "type": type_, "metric": c.name, "dataset": dataset, "role": "exploratory",
-        "n_items": len(c.index), "n_clusters": effect.sums.clusters, "informative_clusters": effect.sums.informative, "k": float(c.k.mean()),
-        "control_mean": float(c.control.mean()), "treatment_mean": float(c.treatment.mean()), "effect": effect.value,
+        "n_items": len(c.index), "n_clusters": effect.sums.clusters, "informative_clusters": effect.sums.informative,
+        "k": float(c.k.mean()), "control_mean": float(c.control.mean()), "treatment_mean": float(c.treatment.mean()),
+        "effect": effect.value,
         "higher_is_better": info.higher_is_better, "se": effect.se, "df": effect.df,
         "ci_low": low, "ci_high": high, "ci_method": effect.method if np.isfinite(low) else None,
         "p_value": effect.p_value() if effect.testable else None, "p_method": effect.method if effect.testable else None, "q_value": None,
         "simultaneous_low": None, "simultaneous_high": None, "won": won, "lost": lost, "tied": len(c.index) - won - lost,
-        "within_variance_control": c.within_variance(0), "within_variance_treatment": c.within_variance(1), "design_effect": _design_effect(c),
+        "within_variance_control": c.within_variance(0), "within_variance_treatment": c.within_variance(1),
+        "design_effect": _design_effect(c),
         "mcnemar": {"won": effect.won, "lost": effect.lost, "exact_p": exact, "mid_p": mid} if pairs and effect.testable else None,
         "permutation": vars(permutation) if permutation and effect.testable else None,
         "bootstrap_t": vars(boot) if boot and effect.sums.informative >= MIN_CLUSTERS else None,
@@ -71,7 +74,8 @@ def equivalence(effect: Effect, settings: AnalysisSettings, metric: str, info: M
     low, high = effect.interval(2 * alpha)
     bad_side = below if info.higher_is_better is False else above
     return {
-        "margin": margin, "alpha": alpha, "p_lower": above, "p_upper": below, "p_value": max(above, below), "equivalent": max(above, below) < alpha,
+        "margin": margin, "alpha": alpha, "p_lower": above, "p_upper": below,
+        "p_value": max(above, below), "equivalent": max(above, below) < alpha,
         "not_inferior_p": bad_side, "not_inferior": bad_side < alpha, "low": low, "high": high,
     }  # fmt: skip
 
@@ -84,10 +88,11 @@ def _design_effect(c: Comparison) -> float | None:
 
 def _warnings(effect: Effect) -> list[str]:
     sums, found = effect.sums, []
+    thin = f": below {MIN_CLUSTERS} there is no p-value, and the interval may be too narrow"
     if sums.clusters < MIN_CLUSTERS:
-        found.append(f"{sums.clusters} clusters: below {MIN_CLUSTERS} there is no p-value, and the interval may be too narrow")
+        found.append(f"{sums.clusters} clusters{thin}")
     elif not effect.testable:
-        found.append(f"only {sums.informative} clusters differ between the arms: below {MIN_CLUSTERS} there is no p-value, and the interval may be too narrow")
+        found.append(f"only {sums.informative} clusters differ between the arms{thin}")
     elif not effect.score and sums.clusters < FEW_CLUSTERS and effect.df < MIN_CLUSTERS - 1:
         found.append(f"clusters of very unequal size: they count as {effect.df + 1:.1f}")
     if not effect.score and not effect.se > 0:

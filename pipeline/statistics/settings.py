@@ -97,7 +97,8 @@ class AnalysisSettings:
         if primary.get("contrasts") is not None:
             primary["contrasts"] = tuple(primary["contrasts"])
         if primary.get("margin") is not None and not primary["margin"] > 0:
-            raise ConfigError("the margin must be above 0", where="primary.margin", remedy="Give it in the metric's units: 0.02 is two points.")
+            remedy = "Give it in the metric's units: 0.02 is two points."
+            raise ConfigError("the margin must be above 0", where="primary.margin", remedy=remedy)
         return cls(**stats, primary=Primary(**primary, declared=bool(declared)), metrics=_metrics(config.get("metrics") or []))
 
 

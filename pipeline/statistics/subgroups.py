@@ -15,8 +15,8 @@ from pipeline.statistics.paired import MIN_CLUSTERS, ClusterSums, robust_varianc
 def interaction(comparison: Comparison, factor: str, group_of: Mapping[str, str], alpha: float) -> dict[str, Any]:
     """The effect in each group and the Wald F test of equal effects with cluster-robust covariance.
 
-    Clusters may span groups. Denominator degrees of freedom: the clusters of the smallest group less one when there are two groups of unequal
-    spread at worst, by Welch-Satterthwaite over the groups' variances; no p-value where a group has fewer than 10 informative clusters.
+    Clusters may span groups. Denominator degrees of freedom by Welch-Satterthwaite over the groups' variances, less what Hotelling's
+    T^2 takes. No p-value where a group has fewer than 10 informative clusters.
     """
     table = comparison.table
     labels = [group_of.get(table.item_key[i]) for i in comparison.index]
@@ -24,13 +24,15 @@ def interaction(comparison: Comparison, factor: str, group_of: Mapping[str, str]
     codes = {name: g for g, name in enumerate(names)}
     group = np.array([-1 if x is None else codes[x] for x in labels], dtype=np.int64)
     clusters = table.cluster[comparison.index]
-    effects, groups, columns, warnings = [], [], [], []
+    effects, groups, columns = [], [], []
+    warnings: list[str] = []
     for g, name in enumerate(names):
         keep = group == g
         effect = comparison.effect_of(keep)
         low, high = effect.interval(alpha)
         effects.append(effect)
-        groups.append({"group": name, "n_items": int(keep.sum()), "n_clusters": effect.sums.clusters, "effect": effect.value, "ci_low": low, "ci_high": high})
+        size = {"group": name, "n_items": int(keep.sum()), "n_clusters": effect.sums.clusters}
+        groups.append(size | {"effect": effect.value, "ci_low": low, "ci_high": high})
         column = np.zeros(len(table.clusters))
         sums: ClusterSums = effect.sums
         column[np.flatnonzero(np.bincount(clusters[keep], minlength=len(column)))] = sums.residual / sums.items

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import csv
 from array import array
-from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,9 +17,9 @@ from pipeline.statistics.settings import Temp
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 TEXT = ("item_key", "type", "condition", "temp", "dataset", "cluster")
-COUNTS = ("n", "failed", "truncated", "refused")
 CONDITIONS = ("control", "treatment")
-_CHUNK = 8192
+_CHUNK = 256  # small enough that rows die young: the collector does not walk them
+REMEDY = "Re-run the score step: doit run --from_step score."
 
 
 @dataclass(frozen=True)
@@ -72,7 +70,7 @@ class ScoreTable:
 
 
 class _Numbers(dict[str, float]):
-    """Text to float, remembered: score files repeat few distinct numbers."""
+    """Text to float, remembered: score files repeat few distinct numbers. An empty cell is NaN."""
 
     def __missing__(self, text: str) -> float:
         value = float(text) if text else float("nan")
@@ -83,118 +81,128 @@ class _Numbers(dict[str, float]):
         return value
 
 
+class _Codes(dict[str, float]):
+    """Text to a number by first appearance."""
+
+    def __missing__(self, text: str) -> float:
+        self[text] = code = float(len(self))
+        return code
+
+
 def read_scores(path: str | Path) -> ScoreTable:
     """Read and pair a score file. Items that only one arm has are reported in `unpaired`, not compared.
 
     Raises ManifestError naming file, line and column where a cell is missing or no number, or a row stands twice.
     """
-    text, numbers = _read_columns(Path(path))
-    condition = text["condition"]
-    if strange := set(condition) - set(CONDITIONS):
-        raise ManifestError(f"condition {min(strange)!r} is neither control nor treatment", where=str(path))
-    arms = [np.flatnonzero(np.array([c == name for c in condition], dtype=bool)) for name in CONDITIONS]
-    control, treatment, unpaired = _pair(text, arms, Path(path))
-    keys = text["item_key"]
-    pick = [keys[i] for i in control]
-    temp, temps = _codes([text["temp"][i] for i in control])
-    dataset, datasets = _codes([text["dataset"][i] or pick[j].partition("|")[0] for j, i in enumerate(control)])
-    # An item without a cluster is its own; the data set is part of the name, so that equal names in two sets stay two clusters.
-    names = [f"{d}|{c}" if (c := text["cluster"][i]) else key for i, d, key in zip(control, map(datasets.__getitem__, dataset), pick, strict=True)]
-    cluster, clusters = _codes(names)
+    columns, names = _read_columns(Path(path))
+    conditions = names["condition"]
+    if strange := [c for c in conditions if c not in CONDITIONS]:
+        raise ManifestError(f"condition {strange[0]!r} is neither control nor treatment", where=str(path))
+    codes = {name: columns[name].astype(np.int64) for name in TEXT if name in columns}
+    arms = [np.flatnonzero(codes["condition"] == (conditions.index(c) if c in conditions else -1)) for c in CONDITIONS]
+    control, treatment, alone = _pair(codes, names, arms, Path(path))
+    keys = names["item_key"]
+    temps = tuple(_temp(t) for t in names["temp"])
+    unpaired = [
+        Unpaired(c, keys[codes["item_key"][i]], names["type"][codes["type"][i]], temps[codes["temp"][i]])
+        for c, rows in zip(CONDITIONS, alone, strict=True)
+        for i in rows
+    ]
+    item_key = [keys[i] for i in codes["item_key"][control]]
+    dataset, datasets = _datasets(codes, names, control, item_key)
+    cluster, clusters = _clusters(codes, names, control, item_key, dataset, datasets)
 
-    def both(name: str) -> Floats:
-        column = numbers[name]
-        return np.stack([column[control], column[treatment]])
+    def both(name: str, default: float) -> Floats:
+        if name not in columns:
+            return np.full((2, len(control)), default)
+        values = columns[name]
+        return np.stack([values[control], values[treatment]])
 
     def counts(name: str, default: int) -> Ints:
-        if name not in numbers:
-            return np.full((2, len(control)), default, dtype=np.int64)
-        return np.nan_to_num(both(name), nan=default).astype(np.int64)
+        return np.nan_to_num(both(name, default), nan=default).astype(np.int64)
 
-    metrics = {
-        name: Metric(*both(name), *both(f"{name}_std")) for name in numbers if f"{name}_std" in numbers
-    }
-    confidence = both("confidence") if "confidence" in numbers else np.full((2, len(control)), np.nan)
+    nan = float("nan")
+    metrics = {name: Metric(*both(name, nan), *both(f"{name}_std", nan)) for name in columns if f"{name}_std" in columns}
     return ScoreTable(
-        pick, np.array([text["type"][i] for i in control], dtype=str), temp, tuple(_temp(t) for t in temps), dataset, tuple(datasets),
-        cluster, clusters, metrics, counts("n", 1), counts("failed", 0), counts("truncated", 0), counts("refused", 0), confidence, unpaired,
+        item_key, np.array(names["type"], dtype=str)[codes["type"][control]] if len(control) else np.empty(0, dtype=str),
+        codes["temp"][control], temps, dataset, datasets, cluster, clusters, metrics,
+        counts("n", 1), counts("failed", 0), counts("truncated", 0), counts("refused", 0), both("confidence", nan), unpaired,
     )  # fmt: skip
 
 
 def _temp(text: str) -> Temp:
-    if text in ("", "default"):
-        return "default"
-    return float(text)
+    return "default" if text in ("", "default") else float(text)
 
 
-def _codes(values: Sequence[str]) -> tuple[Ints, list[str]]:
-    """Codes by first appearance, and the names they stand for."""
-    index: dict[str, int] = {}
-    codes = np.fromiter((index.setdefault(v, len(index)) for v in values), dtype=np.int64, count=len(values))
-    return codes, list(index)
-
-
-def _read_columns(path: Path) -> tuple[dict[str, list[str]], dict[str, Floats]]:
-    memo, intern = _Numbers(), dict[str, str]()
+def _read_columns(path: Path) -> tuple[dict[str, Floats], dict[str, list[str]]]:
+    """Each column as numbers, text columns as codes; and the texts that the codes stand for."""
+    numbers, codes = _Numbers(), {name: _Codes() for name in TEXT}
     with open(path, encoding="utf-8", newline="") as f:
         reader = csv.reader(f)
         header = next(reader, [])
         if lacking := [c for c in TEXT[:4] if c not in header]:
-            raise ManifestError(f"no column {lacking[0]!r}", where=f"{path}:1", remedy="Re-run the score step.")
-        text: dict[str, list[str]] = {name: [] for name in TEXT}
-        packed: dict[str, array[float]] = {name: array("d") for name in header if name not in TEXT}
+            raise ManifestError(f"no column {lacking[0]!r}", where=f"{path}:1", remedy=REMEDY)
+        packed = [(array("d"), codes.get(name, numbers)) for name in header]
         first = 2
         while rows := list(islice(reader, _CHUNK)):
-            for offset, row in enumerate(rows):
-                if len(row) != len(header):
-                    raise ManifestError(f"{len(row)} cells where the header has {len(header)}", where=f"{path}:{first + offset}")
-            for name, column in zip(header, zip(*rows, strict=True), strict=True):
-                if name in text:
-                    text[name].extend(column if name == "item_key" else [intern.setdefault(v, v) for v in column])
-                else:
-                    _append(packed[name], column, memo, f"{path}:{{}} ({name})", first)
+            try:
+                columns = list(zip(*rows, strict=True))
+            except ValueError:
+                columns = []
+            if len(columns) != len(header):
+                at, row = next((i, r) for i, r in enumerate(rows) if len(r) != len(header))
+                raise ManifestError(f"{len(row)} cells where the header has {len(header)}", where=f"{path}:{first + at}", remedy=REMEDY)
+            for name, column, (target, memo) in zip(header, columns, packed, strict=True):
+                known = len(target)
+                try:
+                    target.extend(map(memo.__getitem__, column))
+                except ValueError:
+                    at = len(target) - known
+                    where = f"{path}:{first + at} ({name})"
+                    raise ManifestError(f"{column[at]!r} is not a finite number", where=where, remedy=REMEDY) from None
             first += len(rows)
-    size = len(text["item_key"])
-    for name in TEXT:
-        text[name] = text[name] or [""] * size
-    return text, {name: np.frombuffer(values, dtype=np.float64) if size else np.empty(0) for name, values in packed.items()}
+    arrays = {name: np.array(target, dtype=np.float64) for name, (target, _) in zip(header, packed, strict=True)}
+    return arrays, {name: list(texts) for name, texts in codes.items()}
 
 
-def _append(target: array[float], column: Iterable[str], memo: _Numbers, where: str, first: int) -> None:
-    known = len(target)
-    try:
-        target.extend(map(memo.__getitem__, column))
-    except ValueError:
-        at = len(target) - known
-        cell = list(column)[at]
-        raise ManifestError(f"{cell!r} is not a finite number", where=where.format(first + at), remedy="Re-run the score step.") from None
+def _pair(codes: dict[str, Ints], names: dict[str, list[str]], arms: list[Ints], path: Path) -> tuple[Ints, Ints, list[Ints]]:
+    """Rows of control and of treatment that belong together, in control's order, and the rows of either that have no partner."""
+    place = (codes["item_key"] * len(names["type"]) + codes["type"]) * len(names["temp"]) + codes["temp"]
+    for rows in arms:
+        _, first = np.unique(place[rows], return_index=True)
+        if len(first) < len(rows):
+            i = int(np.setdiff1d(rows, rows[first])[0])
+            key = names["item_key"][codes["item_key"][i]]
+            raise ManifestError(f"item {key!r} stands twice in one condition, type and temperature", where=f"{path}:{i + 2}", remedy=REMEDY)
+    control, treatment = arms
+    if np.array_equal(place[control], place[treatment]):
+        return control, treatment, [control[:0], control[:0]]
+    _, left, right = np.intersect1d(place[control], place[treatment], assume_unique=True, return_indices=True)
+    order = np.argsort(left)
+    left, right = left[order], right[order]
+    return control[left], treatment[right], [np.delete(control, left), np.delete(treatment, right)]
 
 
-def _pair(text: dict[str, list[str]], arms: list[Ints], path: Path) -> tuple[Ints, Ints, list[Unpaired]]:
-    """Rows of control and of treatment that belong together, in control's order, and the rows that have no partner."""
-    fields = [text["item_key"], text["type"], text["temp"]]
-    keys = [list(zip(*([column[i] for i in rows] for column in fields), strict=True)) for rows in arms]
-    places: list[dict[Any, int]] = []
-    for rows, names in zip(arms, keys, strict=True):
-        place = dict(zip(names, rows.tolist(), strict=True))
-        if len(place) < len(names):
-            seen: set[Any] = set()
-            double = next(k for k in names if k in seen or seen.add(k))  # type: ignore[func-returns-value]
-            raise ManifestError(f"item {double[0]!r} ({double[1]}, temperature {double[2]}) stands twice in one condition", where=str(path))
-        places.append(place)
-    if keys[0] == keys[1]:
-        return arms[0], arms[1], []
-    first, second = places
-    shared = [k for k in keys[0] if k in second]
-    unpaired = [
-        Unpaired(condition, k[0], k[1], _temp(k[2]))
-        for condition, names, other in zip(CONDITIONS, keys, (second, first), strict=True)
-        for k in names
-        if k not in other
-    ]
-    pick: Any = (np.array([place[k] for k in shared], dtype=np.int64) for place in (first, second))
-    control, treatment = pick
-    return control, treatment, unpaired
+def _datasets(codes: dict[str, Ints], names: dict[str, list[str]], rows: Ints, item_key: list[str]) -> tuple[Ints, tuple[str, ...]]:
+    """Dataset codes of `rows`; where the column is missing or empty, the part of the item key before `|`."""
+    if "dataset" in codes and "" not in names["dataset"]:
+        return codes["dataset"][rows], tuple(names["dataset"])
+    index: dict[str, int] = {}
+    found = [index.setdefault(key.partition("|")[0], len(index)) for key in item_key]
+    return np.array(found, dtype=np.int64), tuple(index)
 
 
-TypeName = Literal["open", "closed", "all"]
+def _clusters(
+    codes: dict[str, Ints], names: dict[str, list[str]], rows: Ints, item_key: list[str], dataset: Ints, datasets: tuple[str, ...]
+) -> tuple[Ints, list[str]]:
+    """Cluster codes and names. Equal names in two data sets are two clusters; an item without one is its own."""
+    if "cluster" not in codes:
+        unique, code = np.unique(codes["item_key"][rows], return_inverse=True)
+        return code.astype(np.int64), [names["item_key"][i] for i in unique]
+    own = codes["cluster"][rows]
+    blank = own == (names["cluster"].index("") if "" in names["cluster"] else -1)
+    known = len(names["cluster"])
+    own = np.where(blank, known + codes["item_key"][rows], own)
+    unique, first, code = np.unique(dataset * (known + len(names["item_key"])) + own, return_index=True, return_inverse=True)
+    labels = [item_key[i] if blank[i] else f"{datasets[dataset[i]]}|{names['cluster'][own[i]]}" for i in first]
+    return code.astype(np.int64).reshape(-1), labels

@@ -1,6 +1,7 @@
 """The verdict: from a handful of numbers to one word and one plain sentence. Pure; the first rule that applies wins.
 
-Notation: the effect is oriented so that + is good for the treatment; margin m; [L, U] the simultaneous 95% interval, [l, u] the simultaneous 90% one.
+Notation: the effect is oriented so that + is good for the treatment; margin m; [L, U] the simultaneous 95% interval, [l, u] the
+simultaneous 90% one.
 
 1. Bounds for missing data reverse it, an unplanned look, or fewer informative clusters than needed: no verdict, with the reason.
 2. L > 0: better (U < m: by less than matters; L > m: by more than m).
@@ -64,6 +65,8 @@ class Wording:
     level: int = 95
     sample: str = ""
     """For example `1,000 items in 412 clusters`."""
+    decimals: int = 1
+    """Decimals of a percentage point."""
 
 
 @dataclass(frozen=True)
@@ -84,7 +87,7 @@ class _Claim:
     qualifier: Qualifier | None = field(default=None)
 
 
-def decide(e: Evidence, wording: Wording = Wording()) -> Verdict:  # noqa: B008 - frozen
+def decide(e: Evidence, wording: Wording = Wording()) -> Verdict:
     """Apply the rules to `e` and say the result in one sentence."""
     claim = _claim(e)
     if reason := _obstacle(e, claim, wording):
@@ -140,7 +143,7 @@ def _obstacle(e: Evidence, claim: _Claim, w: Wording) -> str | None:
 
 def _number(x: float, w: Wording) -> str:
     x = x * 100 if w.points else x
-    text = f"{x:.1f}" if w.points else f"{x:.3g}"
+    text = f"{x:.{w.decimals}f}" if w.points else f"{x:.3g}"
     text = text.rstrip("0").rstrip(".") if "." in text and "e" not in text else text
     return "0" if text == "-0" else text
 
@@ -163,7 +166,11 @@ def _sentence(e: Evidence, claim: _Claim, w: Wording) -> str:
     effect, m = e.effect or 0.0, e.margin or 0.0
     facts = f"({w.level}% interval {_span(e.low, e.high, w)}{'; ' + w.sample if w.sample else ''})"
     inner = f"({_span(e.inner_low, e.inner_high, w)}{'; ' + w.sample if w.sample else ''})"
-    tail = {None: "", "less_than_matters": f", but by less than matters (margin {_size(m, w)})", "more_than_margin": f", by more than the margin of {_size(m, w)}"}
+    tail = {
+        None: "",
+        "less_than_matters": f", but by less than matters (margin {_size(m, w)})",
+        "more_than_margin": f", by more than the margin of {_size(m, w)}",
+    }
     if claim.word in ("better", "worse"):
         return f"{t} is {claim.word} than {c} {on} by {_size(abs(effect), w)} {facts}{tail[claim.qualifier]}."
     if claim.word == "equivalent":
@@ -192,8 +199,8 @@ _IMPLIES: Mapping[str, tuple[str, ...]] = {
 def meets(verdict: Mapping[str, Any] | str, required: str) -> bool:
     """Whether a verdict (its word, or the `verdict` object of significance.json) fulfils `--require required`.
 
-    Better and equivalent imply not inferior; a difference `by less than matters`, either way, lies within the margin and so is also equivalent.
-    Raises ValueError for a word that is none of WORDS.
+    Better and equivalent imply not inferior; a difference `by less than matters`, either way, lies within the margin and so is also
+    equivalent. Raises ValueError for a word that is none of WORDS.
     """
     word, qualifier = (verdict, None) if isinstance(verdict, str) else (verdict["verdict"], verdict.get("qualifier"))
     for w in (word, required):
