@@ -1,0 +1,107 @@
+"""What the figures draw, computed from the paired scores: trade-offs, items won and lost, power.
+
+Failed, truncated and refused requests count as wrong, as in the main analysis.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from pipeline.reporting.pairs import CONDITIONS, Pairs
+
+
+@dataclass(frozen=True)
+class Trade:
+    """One arm on one dataset: shares of its items, each in [0, 1]."""
+
+    dataset: str
+    condition: str
+    n: int
+    abstained: float
+    wrong: float
+    """Neither right nor an abstention, as a share of all items."""
+
+
+def correctness(pairs: Pairs) -> str | None:
+    """The metric that says right or wrong: `correct`, else `em`; None where there is neither."""
+    return next((m for m in ("correct", "em") if m in pairs.metrics), None)
+
+
+def wrong_and_abstained(pairs: Pairs, condition: str, index: int) -> tuple[float, float] | None:
+    """(wrong, abstained) of entry `index`, each in [0, 1]; None where the arm has no score.
+
+    An unanswerable item (it has a false_answer_rate) is wrong where it was answered; any other where it is neither right nor abstained.
+    """
+    right_metric = correctness(pairs)
+    table = pairs.arms[condition].metrics
+    right = table[right_metric][index] if right_metric else None
+    abstained = table["abstain_rate"][index] if "abstain_rate" in table else 0.0
+    if right is None or abstained is None:
+        return None
+    false_answer = table["false_answer_rate"][index] if "false_answer_rate" in table else None
+    return (false_answer if false_answer is not None else min(1.0, max(0.0, 1 - right - abstained))), abstained
+
+
+def trades(pairs: Pairs, entries: Sequence[int]) -> list[Trade]:
+    """The trade-off of both arms for each dataset, then for `all` where there are several, over the given entries."""
+    datasets = sorted({pairs.datasets[i] for i in entries})
+    result = []
+    for dataset in datasets + (["all"] if len(datasets) > 1 else []):
+        for condition in CONDITIONS:
+            cells = [wrong_and_abstained(pairs, condition, i) for i in entries if dataset in ("all", pairs.datasets[i])]
+            known = [c for c in cells if c is not None]
+            if known:
+                wrong, abstained = (math.fsum(c[k] for c in known) / len(known) for k in (0, 1))
+                result.append(Trade(dataset, condition, len(known), abstained, wrong))
+    return result
+
+
+@dataclass(frozen=True)
+class Outcomes:
+    """How many items of a dataset each arm got better; the ties by whether both were right, both wrong, or between."""
+
+    dataset: str
+    won: int
+    lost: int
+    both_full: int
+    both_zero: int
+    tied_between: int
+
+
+def outcomes(pairs: Pairs, entries: Iterable[int], metric: str, direction: int) -> list[Outcomes]:
+    """Won, lost and tied items per dataset, by `metric`; `direction` is +1 where more is better, else -1."""
+    control, treatment = (pairs.arms[c].metrics.get(metric) for c in CONDITIONS)
+    counts: dict[str, list[int]] = {}
+    if control is None or treatment is None:
+        return []
+    for i in entries:
+        a, b = control[i], treatment[i]
+        if a is None or b is None:
+            continue
+        cell = counts.setdefault(pairs.datasets[i], [0] * 5)
+        change = (b - a) * direction
+        good, bad = (1, 0) if direction > 0 else (0, 1)
+        cell[0 if change > 0 else 1 if change < 0 else 2 if a == good else 3 if a == bad else 4] += 1
+    return [Outcomes(d, *counts[d]) for d in sorted(counts)]
+
+
+def power(effect: float, se: float, df: float | None, alpha: float, alternative: str = "two-sided") -> float:
+    """Chance that a test of level `alpha` rejects 0 when the true effect is `effect` and its standard error `se`.
+
+    Normal approximation with the critical value of t at `df` degrees of freedom (None: normal); Lachin 1981.
+    """
+    from scipy.stats import norm, t
+
+    tail = alpha / 2 if alternative == "two-sided" else alpha
+    critical = float(t.ppf(1 - tail, df) if df is not None and math.isfinite(df) and df > 0 else norm.ppf(1 - tail))
+    shift = effect / se
+    upper = float(norm.cdf(shift - critical))
+    return upper + (float(norm.cdf(-shift - critical)) if alternative == "two-sided" else 0.0)
+
+
+def is_graded(pairs: Pairs, entries: Iterable[int], metric: str) -> bool:
+    """True where some item's difference in `metric` is neither 0 nor a full point, so that a histogram has a shape."""
+    differences = pairs.differences(metric)
+    return any(d is not None and d not in (-1, 0, 1) for d in map(differences.__getitem__, entries))

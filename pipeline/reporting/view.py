@@ -1,0 +1,202 @@
+"""Everything that the templates of a trial's report print, as strings and small tables, for HTML and Markdown alike."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from pipeline.reporting import findings as reading
+from pipeline.reporting.findings import Findings
+from pipeline.reporting.inputs import TrialReportInputs
+from pipeline.reporting.method import paragraphs, works
+from pipeline.reporting.numbers import DASH, count, dollars, p_value, plain, scale_for
+
+CONDITIONS = ("control", "treatment")
+_DRY = "Simulated answers: this is a dry run. Its numbers show that the experiment works; they say nothing about any model."
+
+
+def trial_view(inputs: TrialReportInputs, findings: Findings, costs: Mapping[str, Any]) -> dict[str, Any]:
+    """The context of `trial.html.j2` and `trial.md.j2`, figures and explorer aside."""
+    document = findings.document
+    method = paragraphs(findings, inputs.contrast, inputs.model, inputs.decoding)
+    return {
+        "title": inputs.title,
+        "contrast": dict(inputs.contrast),
+        "model": inputs.model,
+        "provider": inputs.provider,
+        "decoding": plain(dict(inputs.decoding)),
+        "banner": _DRY if inputs.provider == "simulated" else None,
+        "verdict": {
+            "kind": findings.kind,
+            "word": findings.word,
+            "sentence": findings.verdict["sentence"],
+            "reason": findings.verdict["reason"],
+        },
+        "caveats": list(findings.verdict["caveats"]),
+        "facts": facts(findings, costs),
+        "planned": [(_label(k), plain(v)) for k, v in inputs.planned.items()],
+        "changes": list(inputs.changes),
+        "answers": answer_table(document),
+        "primary_rows": reading.table(findings.rows("primary")),
+        "exploratory_rows": reading.table(findings.rows("exploratory")),
+        "checks": reading.checks(findings.primary),
+        "family": family_table(findings),
+        "subgroups": subgroup_tables(findings),
+        "pooled": pooled_line(findings),
+        "per_correct": (document.get("usd_per_correct") or {}).get("sentence"),
+        "robustness": [
+            (r["method"], findings.scale.effect(r["effect"]), findings.scale.interval(r["ci_low"], r["ci_high"]), p_value(r["p_value"]))
+            for r in document["robustness"]
+        ],
+        "risk": risk_table(document),
+        "planning": planning_line(findings),
+        "costs": cost_table(costs),
+        "price": plain(costs.get("price")) if costs.get("price") else None,
+        "trust": trust_table(inputs.trust),
+        "prompts": {c: dict(inputs.prompts.get(c) or {}) for c in CONDITIONS},
+        "warnings": reading.row_warnings(document),
+        "notes": list(document["notes"]),
+        "unpaired": document["unpaired"],
+        "method": method,
+        "works": works(findings, method),
+    }
+
+
+def _label(key: str) -> str:
+    return key.replace("_", " ")
+
+
+def facts(findings: Findings, costs: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """What stands beside the verdict: (name, value)."""
+    verdict, row, scale = findings.verdict, findings.primary, findings.scale
+    effect, low, high = findings.effect()
+    lost = sum(findings.document["answers"][c][k] for c in CONDITIONS for k in ("failed", "truncated", "refused"))
+    asked = sum(findings.document["answers"][c]["answers"] for c in CONDITIONS)
+    oriented = " (positive is good)" if findings.direction < 0 else ""
+    return [
+        (f"Effect on {findings.metric}{oriented}", scale.effect(effect)),
+        (f"{findings.document['settings']['confidence_level']:.0%} interval, simultaneous", scale.interval(low, high)),
+        ("Margin that matters", scale.size(findings.margin) if findings.margin is not None else "none declared"),
+        ("Control → treatment", f"{scale.level(row.get('control_mean'))} → {scale.level(row.get('treatment_mean'))}"),
+        ("Items, clusters", f"{count(verdict['n_items'])} in {count(verdict['n_clusters'])}"),
+        ("Answers per item and arm", plain(float(row["k"])) if row else DASH),
+        ("p-value", p_value(row.get("p_value"))),
+        ("Failed, truncated, refused", f"{count(lost)} of {count(asked)}"),
+        ("Cost of the answers used", dollars(costs.get("usd"))),
+    ]
+
+
+def answer_table(document: Mapping[str, Any]) -> list[tuple[str, list[str]]]:
+    """Per arm: answers asked for, failed, truncated, refused."""
+    keys = ("answers", "failed", "truncated", "refused")
+    return [(c, [count(document["answers"][c][k]) for k in keys]) for c in CONDITIONS]
+
+
+def family_table(findings: Findings) -> dict[str, Any]:
+    """The primary family: its method and members with simultaneous intervals."""
+    family, scale = findings.document["family"], findings.scale
+    members = [
+        (m["contrast"], m["model"], scale.number(m["effect"]), scale.interval(m["low"], m["high"]), p_value(m["p_value"]))
+        for m in family["members"]
+    ]
+    critical = family["critical_value"]
+    return {
+        "method": family["method"],
+        "level": f"{family['level']:.0%}",
+        "critical": DASH if critical is None else f"{critical:.3f}",
+        "members": members,
+    }
+
+
+def subgroup_tables(findings: Findings) -> list[dict[str, Any]]:
+    """Per declared factor: effects by group and the test that they are equal."""
+    made = []
+    for part in findings.document["subgroups"]:
+        scale = findings.scale if part["metric"] == findings.metric else scale_for(part["metric"])
+        groups = [
+            (g["group"], count(g["n_items"]), count(g["n_clusters"]), scale.number(g["effect"]), scale.interval(g["ci_low"], g["ci_high"]))
+            for g in part["groups"]
+        ]
+        test = f"Same effect in all groups: p {p_value(part['p_value'])} ({part['method']})."
+        left = f" {count(part['without_group'])} items have no {part['factor']}." if part["without_group"] else ""
+        made.append(
+            {"factor": part["factor"], "metric": part["metric"], "groups": groups, "test": test + left, "warnings": part["warnings"]}
+        )
+    return made
+
+
+def pooled_line(findings: Findings) -> str | None:
+    """The effect over datasets in one sentence; None with one dataset."""
+    pooled, scale = findings.document["pooled"], findings.scale
+    if not pooled:
+        return None
+    spread = f" τ² {pooled['tau2']:.3g}, I² {pooled['i2']:.0%}." if pooled["tau2"] is not None and pooled["i2"] is not None else ""
+    interval = scale.interval(pooled["ci_low"], pooled["ci_high"])
+    effect = f"{scale.effect(pooled['effect'])} {interval}"
+    return f"Over {pooled['datasets']} datasets: {effect}, by {pooled['method']}; {pooled['weights']}.{spread}"
+
+
+def risk_table(document: Mapping[str, Any]) -> list[tuple[str, ...]]:
+    """Per type, temperature and arm: items, coverage, risk, area under the curve, coverage at each risk threshold."""
+    lines: list[tuple[str, ...]] = []
+    for r in document["risk"]:
+        at = "; ".join(f"≤ {t['error']:.0%}: {t['coverage']:.1%}" for t in r["at_risk"] or [])
+        lines.append(
+            (
+                f"{r['type']} · temp {plain(r['temp'])}",
+                r["condition"],
+                count(r["n_items"]),
+                f"{r['coverage']:.1%}",
+                DASH if r["error"] is None else f"{r['error']:.1%}",
+                DASH if r["aurc"] is None else f"{r['aurc']:.4f}",
+                at or DASH,
+            )
+        )
+    return lines
+
+
+def planning_line(findings: Findings) -> str | None:
+    """What this trial could detect, and what an undecided one would need."""
+    row, verdict = findings.primary, findings.verdict
+    if not row or row["mde"] is None:
+        return None
+    detected = f"a true effect of {findings.scale.size(row['mde'])} is detected with 80% power (two-sided 5%)"
+    text = f"With these {count(verdict['n_items'])} items {detected}."
+    if verdict["more_items"] is not None:
+        money = f", about {dollars(verdict['more_usd'])}," if verdict["more_usd"] is not None else ""
+        text += f" {count(verdict['more_items'])} more items{money} would give 80% power at {findings.scale.size(verdict['detectable'])}."
+    return text
+
+
+def cost_table(costs: Mapping[str, Any]) -> list[dict[str, str]]:
+    """Per arm and in all: requests, tokens of each kind, dollars, and dollars per 1,000 requests."""
+    lines = []
+    parts = costs.get("by_condition") or {}
+    for name, part in [*((c, parts[c]) for c in CONDITIONS if c in parts), ("both", costs)]:
+        requests, usd = part.get("requests"), part.get("usd")
+        lines.append(
+            {
+                "name": name,
+                "requests": count(requests),
+                "prompt": count(part.get("prompt_tokens")),
+                "cached": count(part.get("cached_tokens")),
+                "completion": count(part.get("completion_tokens")),
+                "reasoning": count(part.get("reasoning_tokens")),
+                "per_answer": f"{part['completion_tokens'] / requests:,.1f}"
+                if requests and part.get("completion_tokens") is not None
+                else DASH,
+                "usd": dollars(usd),
+                "per_thousand": dollars(1000 * usd / requests) if requests and usd is not None else DASH,
+            }
+        )
+    return lines
+
+
+def trust_table(trust: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    """Columns, rows of strings and notes of the metric's validation; rows may be lists or mappings by column."""
+    if not trust:
+        return None
+    rows = list(trust.get("rows") or [])
+    columns = [str(c) for c in trust.get("columns") or (rows[0] if rows and isinstance(rows[0], Mapping) else [])]
+    cells = [[plain(r.get(c)) for c in columns] if isinstance(r, Mapping) else [plain(c) for c in r] for r in rows]
+    return {"columns": columns, "rows": cells, "notes": [str(n) for n in trust.get("notes") or []]}
