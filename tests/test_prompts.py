@@ -105,7 +105,7 @@ def test_philosophy_gives_no_order() -> None:
     """After the control's own sentence no sentence begins with an imperative and nobody is addressed as `you`."""
     text = prompt("philosophy_without_instructions").removeprefix(prompt("control"))
     assert not re.search(r"\b(you|your|must|should|please|always|never)\b", text, re.IGNORECASE)
-    imperatives = "answer reply say do read write use give keep avoid ask be remember consider prefer".split()
+    imperatives = ["answer", "reply", "say", "do", "read", "write", "use", "give", "keep", "avoid", "ask", "be", "remember", "consider"]
     starts = [sentence.split()[0].casefold() for sentence in re.split(r"(?<=[.!?])\s+", text.strip())]
     assert not set(starts) & set(imperatives)
 

@@ -52,11 +52,11 @@ def json_document(path: Path, shown: str, kind: type[Kind], remedy: str) -> Kind
     data = path.read_bytes().removeprefix(BOM)
     try:
         return msgspec.json.decode(data, type=kind)
-    except msgspec.ValidationError as e:
-        raise ConfigError(f"not the expected file: {e}", where=shown, remedy=remedy) from None
     except (msgspec.DecodeError, UnicodeDecodeError) as e:
         for number, line in enumerate(data.split(NEWLINE), 1):
             decode_utf8(line, f"{shown}:{number}")
+        if isinstance(e, msgspec.ValidationError):
+            raise ConfigError(f"not the expected file: {e}", where=shown, remedy=remedy) from None
         byte = str(e).rpartition("(byte ")[2].rstrip(")")
         where = f"{shown}:{data.count(NEWLINE, 0, int(byte)) + 1}" if byte.isdigit() else shown
         raise ConfigError(f"not JSON: {e}", where=where, remedy=remedy) from None
