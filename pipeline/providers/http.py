@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import logging
 import os
 import random
 import re
@@ -18,6 +19,7 @@ from urllib.parse import urlsplit
 from pipeline.base.errors import StepError
 from pipeline.base.files import atomic_writer
 
+log = logging.getLogger(__name__)
 T = TypeVar("T")
 TRANSIENT = frozenset({408, 425, 429, 500, 502, 503, 504, 520, 521, 522, 523, 524, 529})
 HIDDEN = "***"
@@ -91,7 +93,9 @@ def patiently(call: Callable[[], T], patience: Patience | None = None, also: Ite
     be repeated: never for a create. Raises the last HttpFault, and at once whatever else `call` raises.
     """
     import stamina  # here: a no-op run should not pay for it
+    from stamina.instrumentation import set_on_retry_hooks
 
+    set_on_retry_hooks([_log_retry])
     p = patience or Patience()
     end = time.monotonic() + p.deadline
     more = frozenset(also)
@@ -112,6 +116,10 @@ def patiently(call: Callable[[], T], patience: Patience | None = None, also: Ite
         with attempt:
             return call()
     raise AssertionError("unreachable: the last attempt returns or raises")
+
+
+def _log_retry(details: Any) -> None:
+    log.info("%s; asked again in %.1f s", details.caused_by, details.wait_for)
 
 
 def retry_after(headers: Mapping[str, str]) -> float | None:

@@ -9,7 +9,8 @@ Faults of jobs, taken when a job is created (`on` matches `JOB <id>`) or, for th
 end, the job's record is gone, its output dataset stays), `strange_state` (the state is `JOB_STATE_DEFRAGMENTING` for a poll).
 
 Options: `duplicate_status` (409 or 400), `dedupe` (true; false makes a second job under the same id), `prefix` (false drops
-`JOB_STATE_`), `upload_polls` (looks at a dataset before it is READY), `server_output_id` (refuses a client-chosen output dataset).
+`JOB_STATE_`), `upload_polls` (looks at a dataset before it is READY), `server_output_id` (refuses a client-chosen output dataset),
+`running_polls` (looks at a job before it ends).
 """
 
 from __future__ import annotations
@@ -25,7 +26,6 @@ from typing import Any
 from tests.servers.common import App, Request, Response, completion, main
 
 ROLES = {"system", "user", "assistant", "tool", "developer"}
-ORDER = ["VALIDATING", "PENDING", "RUNNING", "COMPLETED"]
 AT_CREATION = (
     *("stuck", "fail", "expire", "cancel", "early_stop", "error_rows", "missing_rows", "duplicate_rows", "foreign_rows"),
     *("refusals", "filtered", "vanish", "strange_state"),
@@ -177,7 +177,8 @@ class Fireworks(App):
             return self._exists(f"batch inference job {name}")
         parent = self._job(account, body["continuedFromJobName"].rsplit("/", 1)[-1]) if body.get("continuedFromJobName") else None
         if parent is not None:
-            body = {**json.loads(parent["body"]), **body}
+            inherited = {k: v for k, v in json.loads(parent["body"]).items() if k in ("model", "inputDatasetId")}
+            body = {**inherited, **body}
         if not re.fullmatch(r"accounts/[\w.-]+/models/[\w.-]+", body.get("model", "")):
             return Response({"code": 5, "message": f"model {body.get('model')!r} not found", "details": []}, 404)
         dataset = self._dataset(account, body["inputDatasetId"].rsplit("/", 1)[-1])
@@ -276,7 +277,7 @@ class Fireworks(App):
             self.state.do("UPDATE jobs SET started=? WHERE number=?", time.time(), number)
             self._work(row, faults, half=True)
             self._set(number, "RUNNING")
-        elif state == "RUNNING":
+        elif state == "RUNNING" and polls >= 2 + int(self.state.option("running_polls", 1)):
             end = next((ENDS[kind] for kind in ENDS if kind in faults), None)
             if end is None:
                 self._work(row, faults, half=False)
