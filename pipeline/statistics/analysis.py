@@ -15,7 +15,7 @@ from pipeline.statistics.judgement import judge
 from pipeline.statistics.pooling import pool
 from pipeline.statistics.ratio import usd_per_correct
 from pipeline.statistics.risk import risk_rows
-from pipeline.statistics.rows import ALPHA, LEVEL, row
+from pipeline.statistics.rows import ALPHA, LEVEL, decision_alpha, row
 from pipeline.statistics.settings import OUTCOMES, AnalysisSettings, Temp, TrialInfo
 from pipeline.statistics.subgroups import interaction
 from pipeline.statistics.table import CONDITIONS, ScoreTable
@@ -38,7 +38,8 @@ def analyse(tables: Mapping[str, ScoreTable], trials: Mapping[str, TrialInfo], s
     family = Family([Member(c.effect, c.cluster_names) for c in comparisons.values()], settings.random_seed)
     rows = _rows(table, settings)
     primary_row = next(r for r in rows if _is_primary_row(r, settings, temp))
-    local = family.local_alpha(ALPHA)
+    alpha = decision_alpha(settings)
+    local = family.local_alpha(alpha)
     if role == "primary":
         primary_row["role"] = "primary"
         primary_row["simultaneous_low"], primary_row["simultaneous_high"] = comparisons[focus].effect.interval(local)
@@ -75,9 +76,9 @@ def analyse(tables: Mapping[str, ScoreTable], trials: Mapping[str, TrialInfo], s
         "rows": rows,
         "family": {
             "method": family.method,
-            "level": LEVEL,
-            "critical_value": family.critical(ALPHA),
-            "members": [_member(name, trials[name], comparisons[name], family, local) for name in family_names],
+            "level": 1 - alpha,
+            "critical_value": family.critical(alpha),
+            "members": [_member(trials[name], comparisons[name], family, settings) for name in family_names],
         },
         "fdr": fdr,
         "risk": _risk(table, settings),
@@ -194,10 +195,16 @@ def _false_discoveries(
     }  # fmt: skip
 
 
-def _member(name: str, trial: TrialInfo, c: Comparison, family: Family, local: float) -> dict[str, Any]:
-    low, high = c.effect.interval(local)
-    p = family.adjusted(c.effect.p_value()) if c.effect.testable else None
-    names = {"trial": name, "contrast": trial.contrast, "model": trial.model}
+def _member(trial: TrialInfo, c: Comparison, family: Family, settings: AnalysisSettings) -> dict[str, Any]:
+    low, high = c.effect.interval(family.local_alpha(decision_alpha(settings)))
+    p = None
+    if c.effect.testable:
+        p = family.adjusted(c.effect.p_value())
+        if settings.primary.alternative == "greater":
+            lower_is_better = settings.metric(c.name).higher_is_better is False
+            one_sided = c.effect.p_below(0.0) if lower_is_better else c.effect.p_above(0.0)
+            p = p / 2 if one_sided < 0.5 else one_sided
+    names = {"trial": trial.name, "contrast": trial.contrast, "model": trial.model}
     return names | {"effect": c.effect.value, "low": low, "high": high, "p_value": p}
 
 

@@ -32,16 +32,16 @@ class Family:
     variances that is Dunnett's test.
     """
 
-    def __init__(self, members: Sequence[Member], seed: int) -> None:
+    def __init__(self, members: Sequence[Member], seed: int, draws: int = DRAWS) -> None:
         """Draw once; every level and p-value comes from the same draws."""
-        self.members = members
+        self.members, self.draws = members, draws
         self._usable = [m for m in members if m.effect.se > 0 or m.effect.score]
         self.df = min((m.effect.df for m in self._usable if np.isfinite(m.effect.df)), default=float("nan"))
         self._largest: Floats | None = None
         if len(self._usable) > 1:
             rng = np.random.default_rng([seed, 0xFA])
-            z = rng.standard_normal((DRAWS, len(self._usable))) @ _root(self.correlation()).T
-            scale = np.sqrt(rng.chisquare(self.df, DRAWS) / self.df)
+            z = rng.standard_normal((draws, len(self._usable))) @ _root(self.correlation()).T
+            scale = np.sqrt(rng.chisquare(self.df, draws) / self.df)
             self._largest = np.sort(np.abs(z).max(axis=1) / scale)
 
     @property
@@ -49,7 +49,7 @@ class Family:
         """How simultaneity is reached, in words."""
         if self._largest is None:
             return "one comparison, nothing to adjust"
-        return f"max-|t| over {len(self._usable)} comparisons (cluster multiplier bootstrap, Gaussian, {DRAWS:,} draws)"
+        return f"max-|t| over {len(self._usable)} comparisons (cluster multiplier bootstrap, Gaussian, {self.draws:,} draws)"
 
     def correlation(self) -> Floats:
         """Correlation of the estimates through the clusters they share: (members, members)."""
@@ -71,7 +71,7 @@ class Family:
         """The bound that max |t| exceeds with probability alpha."""
         if self._largest is None:
             return float(special.stdtrit(self.df, 1 - alpha / 2)) if np.isfinite(self.df) else float("nan")
-        return float(self._largest[int(np.ceil(DRAWS * (1 - alpha))) - 1])
+        return float(self._largest[int(np.ceil(self.draws * (1 - alpha))) - 1])
 
     def local_alpha(self, alpha: float) -> float:
         """The level at which each single interval is taken, so that all hold together with 1 - alpha."""
@@ -84,7 +84,7 @@ class Family:
         if self._largest is None or not np.isfinite(p):
             return p
         bound = float(special.stdtrit(self.df, 1 - p / 2))
-        return float((1 + DRAWS - np.searchsorted(self._largest, bound * (1 - 1e-12))) / (1 + DRAWS))
+        return float((1 + self.draws - np.searchsorted(self._largest, bound * (1 - 1e-12))) / (1 + self.draws))
 
 
 def _root(corr: Floats) -> Floats:

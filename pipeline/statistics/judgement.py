@@ -8,7 +8,7 @@ from typing import Any
 from pipeline.statistics.compare import Comparison
 from pipeline.statistics.family import Family
 from pipeline.statistics.planning import items_needed, upper_variance, z_sum
-from pipeline.statistics.rows import ALPHA, LEVEL, standard_error
+from pipeline.statistics.rows import ALPHA, LEVEL, decision_alpha, standard_error
 from pipeline.statistics.settings import OUTCOMES, AnalysisSettings, TrialInfo
 from pipeline.statistics.verdict import Evidence, Plan, Wording, decide, reversed_by
 
@@ -25,13 +25,12 @@ def judge(c: Comparison, family: Family, trial: TrialInfo, settings: AnalysisSet
         return (low, high) if sign > 0 else (None if high is None else -high, None if low is None else -low)
 
     inner = oriented(*effect.interval(family.local_alpha(2 * settings.tost_alpha)))
-    # With alternative `greater` the question is one-sided: the ends of the 90% interval are the two one-sided 95% bounds.
-    outer = oriented(*effect.interval(family.local_alpha(2 * ALPHA if p.alternative == "greater" else ALPHA)))
+    outer = oriented(*effect.interval(family.local_alpha(decision_alpha(settings))))
     missing = c.missing(settings.missing_outcomes, info, ALPHA)
     worst = oriented(missing["low"], missing["high"]) if missing["answers_control"] + missing["answers_treatment"] else (None, None)
     evidence = Evidence(
         sign * effect.value, *outer, *inner, p.margin, p.alternative, effect.informative, effect.informative_needed, *worst,
-        trial.unplanned_look, _plan(c, family, trial, p.margin),
+        trial.unplanned_look, _plan(c, family, trial, settings),
     )  # fmt: skip
     wording = Wording(trial.treatment, trial.control, p.metric, info.in_points, round(100 * LEVEL), _sample(c), _decimals(evidence))
     verdict = decide(evidence, wording)
@@ -73,13 +72,14 @@ def _decimals(e: Evidence) -> int:
     return min(4, max(1, 1 - floor(log10(width)))) if width > 0 else 1
 
 
-def _plan(c: Comparison, family: Family, trial: TrialInfo, margin: float | None) -> Plan | None:
+def _plan(c: Comparison, family: Family, trial: TrialInfo, settings: AnalysisSettings) -> Plan | None:
     """Items for 80% power at the margin (or, without one, at the nearest round effect below what this run can detect)."""
     se, df, n = standard_error(c.effect), c.effect.df, len(c.index)
     if not (se > 0 and df > 0):
         return None
+    margin = settings.primary.margin
     d = margin if margin is not None else _round_below(z_sum() * se)
-    critical = family.critical(ALPHA)
+    critical = family.critical(decision_alpha(settings))
     needed = items_needed(d, upper_variance(se**2 * n, df), critical=critical if critical == critical else None)
     more = max(0, needed - n)
     return Plan(d, more, None if trial.usd_per_item is None else ceil(more * trial.usd_per_item * 100) / 100)

@@ -19,6 +19,11 @@ LEVEL = 0.95
 ALPHA = 1 - LEVEL
 
 
+def decision_alpha(settings: AnalysisSettings) -> float:
+    """One less the level of the two-sided interval that decides: with alternative `greater` both its ends are one-sided 95% bounds."""
+    return 2 * ALPHA if settings.primary.alternative == "greater" else ALPHA
+
+
 def row(c: Comparison, settings: AnalysisSettings, temp: Temp, type_: str, dataset: str, *, checks: bool) -> dict[str, Any]:
     """The row of comparison `c`. `checks`: also the resampling checks and effect sizes (left out of the rows of single datasets)."""
     effect, info = c.effect, settings.metric(c.name)
