@@ -1,0 +1,68 @@
+"""Answers that name the gold without giving it: denied ("not Paris") or one of several candidates ("Paris, Rome or London")."""
+
+from __future__ import annotations
+
+import re
+
+_DENIED = re.compile(r"(?:\bnot|n't|\bnever|\brather than|\binstead of|\bother than|\bneither)\s+(?:(?:in|at|on|by|the|a|an|is|it)\s+){0,2}[\"']?$")
+_NEGATION = re.compile(r"\b(?:not|never|no|neither|except)\b|n't\b")
+_VERB = re.compile(r"\b(?:is|was|are|were|has|have|had|did|does|called|known|won|wrote|by|in)\b")
+_SEVERAL = re.compile(
+    r"\b(?:name|list|what are|what were|who are|who were|which are|who all|both|two|three|four|five|six|all|some|types|examples|members|or)\b"
+)
+_ALTERNATIVES = re.compile(
+    r"((?:[A-Z0-9][\w.'-]*(?: [A-Z0-9][\w.'-]*){0,3}, (?:the )?){2,}or (?:the |maybe |possibly )?[A-Z0-9][\w.'-]*(?: [A-Z0-9][\w.'-]*){0,3})"
+)
+_EITHER = re.compile(r"\beither (?:the )?(\S+(?: \S+){0,3}),? or (?:the )?(\S+(?: \S+){0,3})")
+_OR = re.compile(r",? (?:or|and/or) (?:maybe |possibly |perhaps )?|,\s+|;\s*")
+_LINE_MARK = re.compile(r"^\s*(?:\d+[.)]|[-*•])\s*")
+_BARE, _PIECE = 160, 5
+"""Characters of an answer that may be a bare list; words of one of its pieces."""
+
+
+def denied(answer: str, gold: str) -> bool:
+    """Whether every mention of `gold` in `answer` (both lower case, straight apostrophes) stands right behind a negation."""
+    at, mentions = answer.find(gold), 0
+    while at >= 0:
+        mentions += 1
+        if not _DENIED.search(answer, max(0, at - 30), at):
+            return False
+        at = answer.find(gold, at + 1)
+    return mentions > 0
+
+
+def asks_negatively(question: str) -> bool:
+    """Whether the question itself denies something, so that a negation in the answer may be a mere echo."""
+    return bool(_NEGATION.search(question.lower()))
+
+
+def candidates(question: str, answer: str) -> list[str]:
+    """The alternatives between which the answer does not choose; empty where it chooses, or where the question asks for several.
+
+    Counted as such: three or more alternatives joined by "or"; two after "either", or as the whole answer where both are names or
+    numbers; the whole answer a bare list of four or more (of three lines, or three numbers). An "and" is no hedge: people who ask who
+    wrote a song are content with both writers.
+    """
+    if _SEVERAL.search(question.lower()):
+        return []
+    text = answer.strip().rstrip(".!")
+    lines = [_LINE_MARK.sub("", line).strip() for line in text.split("\n") if line.strip()]
+    if len(lines) >= 3:
+        return lines if all(_short(line) for line in lines) else []
+    if len(text) <= _BARE and not _VERB.search(text):
+        pieces = [piece for piece in _OR.split(text) if piece]
+        if all(map(_short, pieces)):
+            names = all(piece[0].isupper() or piece[0].isdigit() for piece in pieces)
+            if " or " in text and (len(pieces) >= 3 or (len(pieces) == 2 and names)):
+                return pieces
+            if len(pieces) >= 4 or (len(pieces) == 3 and all(piece.isdigit() for piece in pieces)):
+                return pieces
+    if found := _ALTERNATIVES.search(text):
+        return _OR.split(found[1])
+    if found := _EITHER.search(text):
+        return [found[1], found[2]]
+    return []
+
+
+def _short(piece: str) -> bool:
+    return 0 < len(piece.split()) <= _PIECE
