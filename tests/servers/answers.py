@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +13,14 @@ from pipeline.base.digests import canonical_json, uniform
 ABSTENTION = "I don't know."
 
 
-def golds_from(path: str | Path | None) -> dict[str, list[str]]:
-    """`{question: gold answers}` of a JSONL file whose lines hold at least `question` and `answers` (item files do)."""
-    if path is None:
-        return {}
-    with open(path, encoding="utf-8") as f:
-        rows = [json.loads(line) for line in f if line.strip()]
-    return {row["question"].strip(): list(row.get("answers", [])) for row in rows}
+def golds_from(paths: Iterable[str | Path]) -> dict[str, list[str]]:
+    """`{question: gold answers}` of JSONL files whose lines hold at least `question` and `answers` (item files do)."""
+    golds: dict[str, list[str]] = {}
+    for path in paths:
+        with open(path, encoding="utf-8") as f:
+            rows = [json.loads(line) for line in f if line.strip()]
+        golds.update({row["question"].strip(): list(row.get("answers", [])) for row in rows})
+    return golds
 
 
 def answer(body: Mapping[str, Any], golds: Mapping[str, Sequence[str]] | None = None, seed: int = 0) -> tuple[str, str, dict[str, Any]]:
@@ -41,10 +42,10 @@ def answer(body: Mapping[str, Any], golds: Mapping[str, Sequence[str]] | None = 
     else:
         text = _word(user, luck)
     prompt_tokens = sum(4 + _tokens(_text(m)) for m in messages)
-    words, limit = text.split(), body.get("max_tokens")
+    limit = body.get("max_tokens")
     cut = isinstance(limit, int) and _tokens(text) > limit
     if cut:
-        text = " ".join(words)[: limit * 4]
+        text = text.encode("utf-8")[: int(limit or 0) * 4].decode("utf-8", "ignore")
     completion_tokens = _tokens(text)
     usage = {
         "prompt_tokens": prompt_tokens,

@@ -349,7 +349,9 @@ def main(app_class: type[App], argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--port", type=int, default=0, help="0 (the default) takes a free one")
     parser.add_argument("--state", default=":memory:", help="SQLite file; the server resumes from it")
     parser.add_argument("--seed", type=int, default=0, help="of answers, order of rows and chaos")
-    parser.add_argument("--answers", help="JSONL with question and answers: some answers will be right")
+    parser.add_argument(
+        "--answers", nargs="*", default=[], metavar="FILE", help="JSONL with question and answers: some answers will be right"
+    )
     parser.add_argument("--faults", help='JSON file: {"options": {...}, "faults": [...]}')
     options = parser.parse_args(argv)
     app = app_class(options.state, options.seed, golds_from(options.answers))
