@@ -23,6 +23,8 @@ def paragraphs(findings: Findings, contrast: Mapping[str, str], model: str, deco
         "Units of both arms were sent alternately, in seeded random order of clusters."
     )
     margin = f"a margin of {findings.scale.size(findings.margin)}" if findings.margin is not None else "no margin"
+    inner = f"{1 - 2 * settings['tost_alpha']:.0%}"
+    equivalence = f", equivalence from the one of level {inner}" if findings.margin is not None else ""
     declared = document["primary"]["declared"]
     said = "as declared in the configuration" if declared else "by the program's default, since the configuration declares none"
     primary = (
@@ -30,7 +32,7 @@ def paragraphs(findings: Findings, contrast: Mapping[str, str], model: str, deco
         f"The effect is the mean over items of treatment − control. Interval: {plain(row.get('ci_method'))}; "
         f"p-value: {plain(row.get('p_method'))}. "
         f"The verdict is read from the simultaneous {settings['confidence_level']:.0%} interval of the primary family "
-        f"({family['method']}), equivalence from the one of level {1 - 2 * settings['tost_alpha']:.0%}, "
+        f"({family['method']}){equivalence}, "
         f"by the first rule that applies (rule {verdict['rule']} here)."
     )
     missing = (

@@ -12,7 +12,9 @@ from pipeline.reporting.numbers import Scale, count, fixed
 
 _ARM_COLOUR = {"control": svg.CONTROL, "treatment": svg.TREATMENT}
 _ABOVE: dict[str, Any] = {"loc": "lower center", "bbox_to_anchor": (0.5, 1.0)}
-_ROW = 0.36
+_PATCH = {"facecolor": svg.PAPER, "edgecolor": "none", "pad": 1.2}
+"""Behind a label that stands on lines."""
+_ROW = 0.33
 """Height of one row of a list-like figure, in inches."""
 
 
@@ -57,14 +59,13 @@ def forest(rows: Sequence[ForestRow], scale: Scale, margin: float | None) -> str
                 markersize=5.5 if row.primary else 4.5,
                 color=colour,
             )
-            weight = "bold" if row.primary else "normal"
-            transform = axes.get_yaxis_transform()
-            axes.text(0, at - 0.2, _short(row.label, 34), transform=transform, ha="left", va="center", fontsize=8.5, fontweight=weight)
-            axes.text(1, at - 0.2, row.text, transform=transform, ha="right", va="center", fontsize=8.5, fontweight=weight)
+            style = {"transform": axes.get_yaxis_transform(), "va": "center", "fontsize": 8.5, "bbox": _PATCH, "in_layout": False}
+            style["fontweight"] = "bold" if row.primary else "normal"
+            axes.text(0, at - 0.2, _short(row.label, 30), ha="left", **style)
+            axes.text(1, at - 0.2, row.text, ha="right", **style)
         for at, heading in headings:
-            axes.text(
-                0, at, _short(heading, 60), transform=axes.get_yaxis_transform(), ha="left", va="center", fontsize=8.5, color=svg.MUTED
-            )
+            style = {"transform": axes.get_yaxis_transform(), "va": "center", "fontsize": 8.5, "bbox": _PATCH, "in_layout": False}
+            axes.text(0, at, _short(heading, 44), ha="left", color=svg.MUTED, **style)
         axes.set_ylim(y + 0.6, 0.4)
         axes.margins(x=0.06)
         axes.set_xlabel(f"treatment − control{', ' + scale.unit if scale.unit else ''}")
@@ -193,17 +194,9 @@ def differences(values: Sequence[float], metric: str, factor: float) -> str:
         for i, bar in enumerate(bars):
             bar.set_facecolor(svg.BAD if i < bins // 2 else svg.GOOD)
         axes.axvline(0, color=svg.INK, linewidth=0.9)
-        axes.set_ylim(0, max([1, *heights]) * 1.18)
-        axes.text(
-            0.5,
-            0.99,
-            f"{count(ties)} of {count(len(values))} items: no difference",
-            transform=axes.transAxes,
-            ha="center",
-            va="top",
-            fontsize=8.5,
-            color=svg.MUTED,
-        )
+        axes.set_ylim(0, max([1, *heights]) * 1.06)
+        remark = f"{count(ties)} of {count(len(values))} items: no difference"
+        axes.set_title(remark, loc="center", fontsize=8.5, color=svg.MUTED)
         axes.set_xlabel(f"per-item difference in {_short(metric, 30)}{', points' if factor == 100 else ''}")
         axes.set_ylabel("items")
 

@@ -19,8 +19,8 @@ _VARIABLES = {
     INK: "--ink", MUTED: "--muted", LINE: "--line", CONTROL: "--control", TREATMENT: "--treatment",
     GOOD: "--good", BAD: "--bad", SOFT: "--soft", PAPER: "--paper", MARGIN: "--margin",
 }  # fmt: skip
-WIDTH = 5.2
-"""Of a figure, in inches: 374 SVG units, so that 9-point labels stay readable when a phone shows it at its own width."""
+WIDTH = 4.7
+"""Of a figure, in inches: 338 SVG units, about a phone's width, so that labels keep their size there."""
 
 _SETTINGS: dict[Any, Any] = {
     "svg.fonttype": "none",

@@ -75,11 +75,11 @@ def _widths(rows: Sequence[Mapping[str, str]]) -> dict[str, int]:
 
 
 def fitting_columns(rows: Sequence[Mapping[str, str]], width: int) -> list[str]:
-    """The columns that fit into `width` characters at two spaces apart; the trial's name may fold to 16."""
+    """The columns that fit into `width` characters with the rules of the table between them; the trial's name may fold to 16."""
     widths = {**_widths(rows), "trial": min(16, _widths(rows)["trial"])}
     columns = list(_COLUMNS)
     for column in _FIRST_TO_GO:
-        if sum(widths[c] + 2 for c in columns) <= width:
+        if sum(widths[c] + 3 for c in columns) <= width:
             break
         columns.remove(column)
     return columns

@@ -50,8 +50,8 @@ def entries_of(findings: Findings, pairs: Pairs) -> list[int]:
 
 
 def figures(findings: Findings, pairs: Pairs) -> dict[str, Any]:
-    """The figures by name, as inline SVG; one that has nothing to show is absent."""
-    made: dict[str, str] = {}
+    """The figures by name, as inline SVG; None for one that has nothing to show."""
+    made: dict[str, str | None] = dict.fromkeys(("forest", "trade", "risk", "outcomes", "differences", "power"))
     row, entries = findings.primary, entries_of(findings, pairs)
     rows, left_out = forest_rows(findings)
     if rows:
@@ -79,4 +79,4 @@ def figures(findings: Findings, pairs: Pairs) -> dict[str, Any]:
             findings.margin,
             findings.scale,
         )
-    return {"left_out": left_out, **{name: inline_svg(svg) for name, svg in made.items()}}
+    return {"left_out": left_out, **{name: svg and inline_svg(svg) for name, svg in made.items()}}

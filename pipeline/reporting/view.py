@@ -49,6 +49,7 @@ def trial_view(inputs: TrialReportInputs, findings: Findings, costs: Mapping[str
             for r in document["robustness"]
         ],
         "risk": risk_table(document),
+        "has_curves": any(r["curve"] for r in document["risk"]),
         "planning": planning_line(findings),
         "costs": cost_table(costs),
         "price": plain(costs.get("price")) if costs.get("price") else None,
@@ -86,10 +87,10 @@ def facts(findings: Findings, costs: Mapping[str, Any]) -> list[tuple[str, str]]
     ]
 
 
-def answer_table(document: Mapping[str, Any]) -> list[tuple[str, list[str]]]:
+def answer_table(document: Mapping[str, Any]) -> list[list[str]]:
     """Per arm: answers asked for, failed, truncated, refused."""
     keys = ("answers", "failed", "truncated", "refused")
-    return [(c, [count(document["answers"][c][k]) for k in keys]) for c in CONDITIONS]
+    return [[c, *(count(document["answers"][c][k]) for k in keys)] for c in CONDITIONS]
 
 
 def family_table(findings: Findings) -> dict[str, Any]:
