@@ -19,6 +19,10 @@ from pipeline.scoring.words import MONTHS, fold, value, words
 
 THRESHOLD = 0.45
 """Coverage from which an answer is correct. Fitted, as are the weights."""
+PART = 0.3
+"""Coverage from which a short answer that says nothing but words of a gold is correct ("Argent" for "the British band Argent")."""
+SHORT = 5
+"""Content words of an answer that is short in this sense."""
 TITLE, GENERIC, INITIAL, QUALIFIER, MIDDLE_NAME, PLAIN, SURNAME, NUMBER = 0.3, 0.5, 0.3, 0.2, 0.25, 1.0, 1.5, 1.5
 """Weights of a gold's words."""
 OF_THE_QUESTION = 0.3
@@ -43,7 +47,7 @@ _TITLES = frozenset(
 _GENERIC = frozenset(
     "city county state country company act season episode series film movie book song river mountain ocean sea island region area party"
     " system process type group people time year team club university college school government house court army church war battle republic"
-    " kingdom province district north south east west northern southern eastern western new national international uk us".split()
+    " kingdom province district high north south east west northern southern eastern western southeastern southwestern northeastern northwestern new national international uk us".split()
 )
 _QUALIFIERS = frozenset(
     "more than less least most up over old older young under only just nearly almost exact exactly total year period each per plu age".split()
@@ -57,6 +61,7 @@ _OPPOSITES = tuple(
 )
 _CAPITALISED = re.compile(r"[^\W\d_]+")
 _AMOUNT = re.compile(r"\bhow (?:many|much|long|far|old|tall|big|high)\b|\bpercent|\bnumber of\b")
+_REGNAL = re.compile(r"[a-z] [IVX]+\b")
 _NO = re.compile(r"\bno\b|\bnot\b|n't\b|\bnever\b|\bcannot\b")
 
 
@@ -69,6 +74,7 @@ class _Gold:
     glued: str
     dates: tuple[dates.Date, ...]
     numbers: frozenset[str]
+    regnal: bool
     name: bool
     last: str
     middle: frozenset[str]
@@ -90,6 +96,7 @@ def _gold(text: str) -> _Gold:
         "".join(w for w in every if w not in ("the", "a", "an")),
         tuple(dates.dates(every)) if "," not in text or any(w in MONTHS for w in every) else (),
         numbers,
+        bool(_REGNAL.search(text)),
         name,
         core[-1] if name and len(core) > 1 else "",
         frozenset(core[1:-1]) if name else frozenset(),
@@ -106,13 +113,20 @@ def coverage(question: str, answer: str, golds: Sequence[str]) -> float:
     """How far `answer` covers the best of `golds`, from 0 to 1: the graded measure behind `is_correct`."""
     best = _best(question, answer, golds)
     if best < THRESHOLD:
-        return best
-    several = hedges.candidates(question, fold(answer))
-    if several:
+        return THRESHOLD if best >= PART and _is_part(question, answer, golds) else best
+    several, rest = hedges.candidates(question, fold(answer))
+    if several and _best(question, rest, golds) < THRESHOLD:
         chosen = sum(_best(question, piece, golds) >= THRESHOLD for piece in several)
         if chosen < len(several) and 2 * chosen <= len(several):
             return min(best, CONTRADICTED)
     return best
+
+
+def _is_part(question: str, answer: str, golds: Sequence[str]) -> bool:
+    said = [w for w in words(answer) if w not in STOP]
+    if not 0 < len(said) <= SHORT or all(w in words(question) for w in said):
+        return False
+    return any(not gold.numbers and set(said) <= set(gold.all) for gold in map(_gold, golds))
 
 
 def _best(question: str, answer: str, golds: Sequence[str]) -> float:
@@ -155,6 +169,8 @@ def _dated(golds: Sequence[_Gold], said: Sequence[str]) -> float:
             start = gold.dates[0][0]
             if start and all(date[0] is None for date in found) and any(low <= start <= high for low, high in dates.periods(said)):
                 best = max(best, 0.7)  # "in the 1920s" for 1923
+        elif max(years := [date[0] or 0 for date in gold.dates]) - min(years) <= 1 and dates.agrees(gold.dates, found):
+            best = 1.0  # a season, 1979-80
         else:  # a span: both ends
             best = max(best, sum(dates.agrees([date], found) for date in gold.dates) / len(gold.dates) - 0.1)
     return best
@@ -164,7 +180,9 @@ def _score(gold: _Gold, asked: frozenset[str], said: Sequence[str], covering: Co
     if len(gold.glued) >= 7 and gold.glued in covering.glued:
         return 1.0
     content = gold.content
-    numeric = bool(gold.numbers) and (
+    if gold.name and len(content) >= 3 and "".join(w[0] for w in content) in covering.distinct:
+        return 1.0  # "FBR" for "Friedman Billings Ramsey"
+    numeric = bool(gold.numbers) and not gold.regnal and (
         2 * len(gold.numbers) >= len(content) or all(w in asked or w in _QUALIFIERS or w in gold.numbers for w in content)
     )
     news = any(w not in asked for w in content)
@@ -173,7 +191,9 @@ def _score(gold: _Gold, asked: frozenset[str], said: Sequence[str], covering: Co
     for at, word in enumerate(content):
         weight = _weight(gold, word, numeric) * (OF_THE_QUESTION if news and word in asked else 1.0)
         share = covering.share(word, gold.name)
-        if not share:
+        if not share and gold.name and _initials(gold, word, said):
+            share = 0.9
+        elif not share:
             if word in gold.numbers:
                 share = 0.9 if _close(word, covering) else 0.0
                 wrong_number = wrong_number or not share
@@ -189,6 +209,16 @@ def _score(gold: _Gold, asked: frozenset[str], said: Sequence[str], covering: Co
     if _contradicted(gold, asked, said, covering, answer):
         score = min(score, CONTRADICTED)
     return score
+
+
+def _initials(gold: _Gold, word: str, said: Sequence[str]) -> bool:
+    # "B. R. Ambedkar" for "Bhimrao Ramji Ambedkar", and the other way round
+    if word == gold.last or gold.last not in said:
+        return False
+    at = said.index(gold.last)
+    if 1 < len(word) <= 3 and "".join(w[0] for w in said[max(0, at - len(word)) : at]) == word:
+        return True
+    return at > 0 and len(gold.content) > 2 and said[at - 1] == "".join(w[0] for w in gold.content[:-1])
 
 
 def _weight(gold: _Gold, word: str, numeric: bool) -> float:
@@ -223,6 +253,8 @@ def _contradicted(gold: _Gold, asked: frozenset[str], said: Sequence[str], cover
                 return True
     last, first = gold.last, gold.first
     if not last or last not in covering.distinct or covering.share(first, True) or first[0] in covering.distinct:
+        return False
+    if _initials(gold, first, said) or (len(first) == 1 and any(w[0] == first for w in said)):
         return False
     capitals = {w for word in _CAPITALISED.findall(fold(answer)) if word[0].isupper() for w in words(word)}
     return any(  # somebody else of that surname

@@ -10,8 +10,9 @@ _VERB = re.compile(r"\b(?:is|was|are|were|has|have|had|did|does|called|known|won
 _SEVERAL = re.compile(
     r"\b(?:name|list|what are|what were|who are|who were|which are|who all|both|two|three|four|five|six|all|some|types|examples|members|or)\b"
 )
+_ASKS = re.compile(r"\b(?:who|whom|whose|what|which|when|where|how|is|was|are|were|did|does|do)\b")
 _ALTERNATIVES = re.compile(
-    r"((?:[A-Z0-9][\w.'-]*(?: [A-Z0-9][\w.'-]*){0,3}, (?:the )?){2,}or (?:the |maybe |possibly )?[A-Z0-9][\w.'-]*(?: [A-Z0-9][\w.'-]*){0,3})"
+    r"(?<!known as )(?<!called )((?:[A-Z0-9][\w.'-]*(?: [A-Z0-9][\w.'-]*){0,3}, (?:the )?){2,}or (?:the |maybe |possibly )?[A-Z0-9][\w.'-]*(?: [A-Z0-9][\w.'-]*){0,3})"
 )
 _EITHER = re.compile(r"\beither (?:the )?(\S+(?: \S+){0,3}),? or (?:the )?(\S+(?: \S+){0,3})")
 _OR = re.compile(r",? (?:or|and/or) (?:maybe |possibly |perhaps )?|,\s+|;\s*")
@@ -36,32 +37,32 @@ def asks_negatively(question: str) -> bool:
     return bool(_NEGATION.search(question.lower()))
 
 
-def candidates(question: str, answer: str) -> list[str]:
-    """The alternatives between which the answer does not choose; empty where it chooses, or where the question asks for several.
+def candidates(question: str, answer: str) -> tuple[list[str], str]:
+    """The alternatives between which the answer does not choose, and the rest of the answer; no alternatives where it chooses, or
+    where the question asks for several.
 
     Counted as such: three or more alternatives joined by "or"; two after "either", or as the whole answer where both are names or
     numbers; the whole answer a bare list of four or more (of three lines, or three numbers). An "and" is no hedge: people who ask who
     wrote a song are content with both writers.
     """
-    if _SEVERAL.search(question.lower()):
-        return []
+    asked = question.lower()
+    if _SEVERAL.search(asked) or not _ASKS.search(asked):
+        return [], answer
     text = answer.strip().rstrip(".!")
     lines = [_LINE_MARK.sub("", line).strip() for line in text.split("\n") if line.strip()]
     if len(lines) >= 3:
-        return lines if all(_short(line) for line in lines) else []
+        return (lines, "") if all(map(_short, lines)) else ([], answer)
     if len(text) <= _BARE and not _VERB.search(text):
         pieces = [piece for piece in _OR.split(text) if piece]
-        if all(map(_short, pieces)):
-            names = all(piece[0].isupper() or piece[0].isdigit() for piece in pieces)
-            if " or " in text and (len(pieces) >= 3 or (len(pieces) == 2 and names)):
-                return pieces
-            if len(pieces) >= 4 or (len(pieces) == 3 and all(piece.isdigit() for piece in pieces)):
-                return pieces
-    if found := _ALTERNATIVES.search(text):
-        return _OR.split(found[1])
-    if found := _EITHER.search(text):
-        return [found[1], found[2]]
-    return []
+        names = all(map(_short, pieces)) and all(piece[0].isupper() or piece[0].isdigit() for piece in pieces)
+        enough = 2 if " or " in text else 3 if all(piece.isdigit() for piece in pieces) else 4
+        if names and len(pieces) >= enough:
+            return pieces, ""
+    for pattern in (_ALTERNATIVES, _EITHER):
+        if found := pattern.search(text):
+            pieces = _OR.split(found[1]) if pattern is _ALTERNATIVES else [found[1], found[2]]
+            return pieces, text[: found.start()] + " " + text[found.end() :]
+    return [], answer
 
 
 def _short(piece: str) -> bool:

@@ -54,8 +54,9 @@ _TOKEN = re.compile(r"\d+(?:[.,]\d+)*(?:st|nd|rd|th|s)?|[^\W\d_]+|[%$£€&]")
 _SUPERSCRIPTS = {ord(c): None for c in "⁰¹²³⁴⁵⁶⁷⁸⁹"}
 _APOSTROPHES = {ord(c): "'" for c in "’‘`´"}
 _POSSESSIVE = re.compile(r"'s\b|(?<=s)'(?=\s|$)")
-_INITIALS = re.compile(r"\b(?:[A-Za-z]\.\s?){2,}")
-_NAMED = re.compile(r"\b[A-Z]\w*[a-z] (?:I|V|X)\b(?!')")
+_INITIALS = re.compile(r"\b(?:[A-Z]\.\s?)+(?:[A-Z]\.|[A-Z]\b)\s?|\b(?:[a-z]\.){2,}")
+_NAMED = re.compile(r"\b(?!The |And |But |Type |Vitamin )[A-Z]\w*[a-z] (?:I|V|X)\b(?!')")
+_YEARS = re.compile(r"\b((?:1\d|20))(\d\d)\s?[–-]\s?(\d\d)\b")
 _JOINED = re.compile(r"(?<=[a-z])(?=[A-Z])|(?<=[a-z]{3})(?=\d)")
 _SPLIT_DECIMAL = re.compile(r"(\d)\. (\d)")
 _ORDINAL_DIGITS = re.compile(r"(?<=\d)(?:st|nd|rd|th)$")
@@ -92,6 +93,7 @@ def split(text: str) -> list[str]:
     if "." in text:
         text = _INITIALS.sub(lambda m: m[0].replace(".", "").replace(" ", "") + " ", text)
         text = _SPLIT_DECIMAL.sub(r"\1.\2", text)
+    text = _YEARS.sub(r"\1\2 \1\3", text)  # "1979-80"
     text = _NAMED.sub(lambda m: m[0][:-1] + _DIGITS[m[0][-1]], text)
     text = _JOINED.sub(" ", text).lower()
     for pattern, name in _COUNTRIES:
