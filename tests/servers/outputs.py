@@ -21,8 +21,8 @@ def spoiled(lines: Sequence[tuple[str, bytes]], plan: Mapping[str, Any]) -> list
     originals = list(result)
     for number in range(min(len(result), int(plan.get("invalid_utf8", 0)))):
         custom_id, line = result[-1 - number]
-        at = line.find(b'"content"')
-        result[-1 - number] = (custom_id, line[: at + 12] + b"\xff\xfe" + line[at + 12 :])
+        head, quote, tail = max(line.partition(b'"text": "'), line.partition(b'"content": "'), key=lambda cut: len(cut[1] + cut[2]))
+        result[-1 - number] = (custom_id, head + quote + b"\xff\xfe" + tail)
     for number in range(min(len(result), int(plan.get("torn_row", 0)))):
         custom_id, line = result[number]
         result[number] = (custom_id, line[: line.find(custom_id.encode()) + len(custom_id) + 12])
