@@ -23,7 +23,7 @@ PART = 0.3
 """Coverage from which a short answer that says nothing but words of a gold is correct ("Argent" for "the British band Argent")."""
 SHORT = 5
 """Content words of an answer that is short in this sense."""
-TITLE, GENERIC, INITIAL, QUALIFIER, MIDDLE_NAME, PLAIN, SURNAME, NUMBER = 0.3, 0.5, 0.3, 0.2, 0.25, 1.0, 1.5, 1.5
+TITLE, GENERIC, INITIAL, QUALIFIER, MIDDLE_NAME, PLAIN, SURNAME, NUMBER = 0.3, 0.3, 0.3, 0.1, 0.25, 1.0, 1.5, 1.5
 """Weights of a gold's words."""
 OF_THE_QUESTION = 0.3
 """Factor for words that the question already has, where the gold has others."""
@@ -151,20 +151,20 @@ def _best(question: str, answer: str, golds: Sequence[str]) -> float:
                 best = score
         elif gold.text and gold.text in lowered.split():  # a sign: "*", "×"
             best = 1.0
-    return max(best, _dated(timed, said)) if timed else best
+    return max(best, _dated(timed, asked, said)) if timed else best
 
 
 def _says_no(said: Sequence[str], lowered: str) -> bool:
     return said[0] == "no" or (said[0] != "yes" and bool(_NO.search(lowered[:200])))
 
 
-def _dated(golds: Sequence[_Gold], said: Sequence[str]) -> float:
+def _dated(golds: Sequence[_Gold], asked: frozenset[str], said: Sequence[str]) -> float:
     found = dates.dates(said)
     every = [date for gold in golds for date in gold.dates]
     best = 0.0
     for gold in golds:
         if len(gold.dates) == 1:
-            if dates.agrees(every, found):
+            if dates.agrees(every, found, [dates.year(w) for w in asked]):
                 return 1.0
             start = gold.dates[0][0]
             if start and all(date[0] is None for date in found) and any(low <= start <= high for low, high in dates.periods(said)):
@@ -182,8 +182,10 @@ def _score(gold: _Gold, asked: frozenset[str], said: Sequence[str], covering: Co
     content = gold.content
     if gold.name and len(content) >= 3 and "".join(w[0] for w in content) in covering.distinct:
         return 1.0  # "FBR" for "Friedman Billings Ramsey"
-    numeric = bool(gold.numbers) and not gold.regnal and (
-        2 * len(gold.numbers) >= len(content) or all(w in asked or w in _QUALIFIERS or w in gold.numbers for w in content)
+    numeric = (
+        bool(gold.numbers)
+        and not gold.regnal
+        and (2 * len(gold.numbers) >= len(content) or all(w in asked or w in _QUALIFIERS or w in gold.numbers for w in content))
     )
     news = any(w not in asked for w in content)
     total = reached = 0.0
@@ -258,6 +260,10 @@ def _contradicted(gold: _Gold, asked: frozenset[str], said: Sequence[str], cover
         return False
     capitals = {w for word in _CAPITALISED.findall(fold(answer)) if word[0].isupper() for w in words(word)}
     return any(  # somebody else of that surname
-        said[at] == last and said[at - 1] in capitals and said[at - 1] not in STOP and said[at - 1] not in _TITLES and said[at - 1] not in gold.content
+        said[at] == last
+        and said[at - 1] in capitals
+        and said[at - 1] not in STOP
+        and said[at - 1] not in _TITLES
+        and said[at - 1] not in gold.content
         for at in range(1, len(said))
     )

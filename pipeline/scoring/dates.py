@@ -6,7 +6,7 @@ A date is (year, month, day), each None where it is not said.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from pipeline.scoring.words import MONTHS
 
@@ -67,13 +67,17 @@ def _compatible(gold: Date, answer: Date) -> bool:
     return all(g is None or a is None or g == a for g, a in zip(gold, answer, strict=True))
 
 
-def agrees(golds: Sequence[Date], answers: Sequence[Date]) -> bool:
+def agrees(golds: Sequence[Date], answers: Sequence[Date], asked: Collection[int | None] = ()) -> bool:
     """Whether some date of the answer agrees with the golds.
 
     It may say less than a gold (the year alone), but must say the year where the gold does; where it says more (a day that one gold
-    leaves open), no other gold of that year may contradict it.
+    leaves open), no other gold of that year may contradict it. A mere year does not count where the answer has a fuller date of that year
+    (it is that date that answers), nor where it only echoes one of the years `asked` for.
     """
+    fuller = {date[0] for date in answers if date[1] is not None}
     for answer in answers:
+        if answer[1] is None and (answer[0] in fuller or (answer[0] in asked and all(gold[1] is not None for gold in golds))):
+            continue
         matching = [gold for gold in golds if _compatible(gold, answer) and (gold[0] is None or answer[0] is not None)]
         confirmed = any(all(a is None or g is not None for g, a in zip(gold, answer, strict=True)) for gold in matching)
         contradicted = any(gold[0] is not None and gold[0] == answer[0] and not _compatible(gold, answer) for gold in golds)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import re
 
-_DENIED = re.compile(r"(?:\bnot|n't|\bnever|\brather than|\binstead of|\bother than|\bneither)\s+(?:(?:in|at|on|by|the|a|an|is|it)\s+){0,2}[\"']?$")
+_DENIED = re.compile(
+    r"(?:\bnot|n't|\bnever|\brather than|\binstead of|\bother than|\bneither)\s+(?:(?:in|at|on|by|the|a|an|is|it)\s+){0,2}[\"']?$"
+)
 _NEGATION = re.compile(r"\b(?:not|never|no|neither|except)\b|n't\b")
 _VERB = re.compile(r"\b(?:is|was|are|were|has|have|had|did|does|called|known|won|wrote|by|in)\b")
 _SEVERAL = re.compile(
