@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import re
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from pathlib import Path
 
 import pytest
@@ -371,6 +371,12 @@ def test_a_job_of_that_name_with_other_work_is_not_adopted(server, tmp_path):
         send(other, sub)
     with pytest.raises(Rejected, match="holds other work"):
         send(provider(server.url()), sub, {"input_dataset": "another"})
+    for precision, adopted in (("FP8", False), (None, True)):
+        made = provider(server.url(), job={"precision": "BF16"})
+        look = made._api.job
+        made._api.job = lambda *a, look=look, precision=precision: ({**look(*a)[0], "precision": precision}, None)
+        with nullcontext() if adopted else pytest.raises(Rejected, match="precision FP8"):
+            send(made, sub)
     assert posts(server) == 1
 
 
@@ -422,8 +428,6 @@ def test_large_files_go_to_a_signed_url_and_are_validated(server, tmp_path):
 
 def test_an_expired_upload_url_is_asked_for_again(server, tmp_path):
     fault(server, "expired_url", "PUT")
-    with pytest.raises(Rejected, match="HTTP 400"):
-        send(provider(server.url(), upload_bytes=10), submission(tmp_path))
     assert len(results(provider(server.url(), upload_bytes=10), submission(tmp_path))) == 8
 
 
@@ -433,6 +437,13 @@ def test_the_upload_is_waited_for_until_ready(server, tmp_path):
     server.state.set_options({"upload_polls": 10**6})
     with pytest.raises(NoRoomNow, match="ready"):
         send(provider(server.url(), ready_seconds=0.1), submission(tmp_path, key="ab-00000000000000000000-g0-a1"))
+
+
+def test_a_dataset_that_fireworks_does_not_accept_is_refused_with_its_reason(server, tmp_path):
+    server.state.set_options({"dataset_problem": "line 3 is not JSON"})
+    with pytest.raises(Rejected, match="line 3 is not JSON") as caught:
+        send(provider(server.url()), submission(tmp_path))
+    assert caught.value.splittable and posts(server) == 0
 
 
 def test_where_fireworks_chooses_the_output_dataset_its_id_is_learned(server, tmp_path):
@@ -609,6 +620,17 @@ def test_an_answered_job_without_rows_is_an_error_because_sending_again_would_pa
         list(made.fetch(ids, sub))
 
 
+def test_one_look_is_not_enough_to_call_answers_absent(server, tmp_path):
+    """An expired job whose progress is unknown may have been billed: its output is looked for twice."""
+    fault(server, "stuck")
+    made, sub = provider(server.url()), submission(tmp_path)
+    ids = send(made, sub)
+    server.state.do("UPDATE jobs SET state='EXPIRED'")
+    assert end_of(made, ids, sub).state is JobState.EXPIRED
+    assert list(made.fetch(ids, sub)) == []
+    assert len(server.state.rows("SELECT 1 FROM log WHERE path LIKE '%:getDownloadEndpoint'")) == 2
+
+
 def test_signed_urls_in_the_clear_are_refused(server, tmp_path, monkeypatch):
     made, sub = provider(server.url(), retry_attempts=2), submission(tmp_path)
     ids = send(made, sub)
@@ -734,7 +756,10 @@ def test_the_key_shows_nowhere(server, tmp_path, caplog):
             said += [str(e), repr(e), repr(e.__cause__), repr(e.__context__)]
         server.state.do("DELETE FROM faults")
         said += [repr(made.__dict__), json.dumps(dict(made.provenance()))]
+    results(provider(server.url(), upload_bytes=10), submission(tmp_path, key="ab-ffffffffffffffffffff-g0-a0"))
     assert len(said) > 14 and KEY not in "".join(said) + caplog.text
+    signatures = [row["token"] for row in server.state.rows("SELECT token FROM signed")]
+    assert len(signatures) >= 3 and not any(signature in caplog.text for signature in signatures)
     assert not any(KEY in p.read_text() for p in (tmp_path / "answers").rglob("*") if p.is_file())
 
 

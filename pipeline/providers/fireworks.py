@@ -13,6 +13,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from pipeline.base.files import TEMP_MARK
 from pipeline.base.rows import RequestRow, ResultRow
 from pipeline.providers import firectl
 from pipeline.providers import fireworks_wire as wire
-from pipeline.providers.fireworks_api import Body, FireworksApi
+from pipeline.providers.fireworks_api import EXPIRED_URL, Body, FireworksApi
 from pipeline.providers.http import HttpFault, Patience, bare_url, download, patiently
 from pipeline.providers.protocol import Ambiguous, Ids, JobState, JobStatus, Limits, NoRoomNow, Provider, Rejected, Submission
 
@@ -113,16 +114,11 @@ class FireworksProvider(Provider):
             try:
                 job = self._api.create_job(ids["account"], ids["job"], {**fields, **output})
             except HttpFault as fault:
-                if fault.ambiguous:
-                    raise Ambiguous(fault.fact, remedy="The next look tells whether the job exists.") from fault
-                if _exists(fault) and (found := self.find(submission, ids)) is not None:
-                    return found
-                if output and "output" in fault.body.lower():
-                    # Refused for the output's id, and the look saw no job: Fireworks may choose that id itself.
+                if output and not fault.ambiguous and "output" in fault.body.lower() and self.find(submission, ids) is None:
                     log.warning("Fireworks did not take the output dataset's id (%s); it will choose one", fault.fact)
                     continue
-                if _exists(fault):
-                    raise Ambiguous(f"{fault.fact}, yet no such job is to be seen") from fault
+                if fault.ambiguous or _exists(fault):
+                    raise Ambiguous(fault.fact, remedy="The next look tells whether the job exists.") from fault
                 raise _refusal(fault) from fault
             return _learned(ids, job)
         raise AssertionError("unreachable: the last form either returns or raises")
@@ -133,9 +129,11 @@ class FireworksProvider(Provider):
 
     def _require_ours(self, job: Body, ids: Ids) -> None:
         model, dataset = wire.short(job.get("model")), wire.short(job.get("inputDatasetId"))
-        if (model and model != wire.short(self.model)) or (dataset and dataset != ids["input_dataset"]):
+        precision = job.get("precision") or self._job_fields.get("precision")
+        other_precision = precision != self._job_fields.get("precision", precision)
+        if (model and model != wire.short(self.model)) or (dataset and dataset != ids["input_dataset"]) or other_precision:
             raise Rejected(
-                f"the Fireworks job {ids['job']} exists but holds other work (model {model}, input dataset {dataset})",
+                f"the Fireworks job {ids['job']} holds other work (model {model}, input dataset {dataset}, precision {precision})",
                 remedy="Use --fresh to send these requests under new ids.",
             )
 
@@ -165,7 +163,9 @@ class FireworksProvider(Provider):
 
     def _await_ready(self, account: str, dataset: str) -> None:
         wait, end = float(self._options.get("look_seconds", 1.0)), time.monotonic() + float(self._options.get("ready_seconds", 300))
-        while _state(patiently(lambda: self._api.dataset(account, dataset), self._patience)) != "READY":
+        while _state(found := patiently(lambda: self._api.dataset(account, dataset), self._patience)) != "READY":
+            if problem := wire.dataset_problem(found or {}):
+                raise Rejected(f"Fireworks does not accept the dataset {dataset}: {problem}", splittable=True)
             if time.monotonic() >= end:
                 raise NoRoomNow(f"Fireworks has not made the dataset {dataset} ready yet", retry_after=30)
             time.sleep(wait)
@@ -212,7 +212,7 @@ class FireworksProvider(Provider):
         except HttpFault as fault:
             if fault.transient and not fault.garbled:
                 raise
-            if wire.job_state(job)[0] is JobState.WAITING and not wire.has_answers(job):
+            if wire.job_state(job) == (JobState.WAITING, "") and not wire.has_answers(job):
                 patiently(lambda: self._api.delete_job(account, name), self._patience)
             else:
                 log.warning("Fireworks cannot cancel the running job %s (%s); it is left to finish", name, fault.fact)
@@ -243,19 +243,19 @@ class FireworksProvider(Provider):
     def _download(self, ids: Ids, owed: bool, beside: Path, got: dict[str, Path]) -> dict[str, Path]:
         """Download every file of the output dataset into `got`, asking for new signed URLs on each attempt."""
         sums: dict[str, str] = {}
+        looks = count()
 
         def attempt() -> None:
             urls = self._api.download_urls(ids["account"], ids["output_dataset"])
-            if not urls and owed:
-                raise HttpFault(f"Fireworks: the output dataset {ids['output_dataset']} has no files yet", status=404)
+            if not urls and (owed or next(looks) == 0):  # one look is not enough to call paid answers absent
+                raise HttpFault(f"Fireworks: the output dataset {ids['output_dataset']} has no files", status=404)
             for number, (name, url) in enumerate(sorted((urls or {}).items())):
                 if name not in got:
                     path = _temporary(beside, f"output{number}")
                     self._download_one(name, url, path, sums)
                     got[name] = path
 
-        # 400 to 410 are what storage says of an expired signed URL: the next attempt has a new one.
-        patiently(attempt, self._patience, also=(400, 401, 403, 404, 410))
+        patiently(attempt, self._patience, also=EXPIRED_URL)
         return got
 
     def _download_one(self, name: str, url: str, path: Path, sums: dict[str, str]) -> None:

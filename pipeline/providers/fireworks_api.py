@@ -16,6 +16,8 @@ from pipeline.base.errors import ConfigError
 from pipeline.providers.http import HttpFault, fault_of, provider_clock, put_file, require_safe_url
 
 Body = dict[str, Any]
+EXPIRED_URL = (400, 401, 403, 404, 410)
+"""What storage answers to a signed URL that has expired: a new one is asked for."""
 
 
 class FireworksApi:
@@ -71,14 +73,20 @@ class FireworksApi:
     def upload_large(self, account: str, dataset: str, path: Path) -> None:
         """Send the file to a signed URL, then have it validated."""
         name, size, raw = f"{dataset}.jsonl", str(path.stat().st_size), self._sdk.datasets.with_raw_response
-        asked = self._ask(
-            "ask where to upload", lambda: raw.get_upload_endpoint(dataset, account_id=account, filename_to_size={name: size})
-        )[0]
-        url = _signed_urls(asked).get(name)
-        if url is None:
-            raise HttpFault("ask where to upload: the answer names no URL for the file", status=200, garbled=True)
         headers = {"content-type": "application/octet-stream", "x-goog-content-length-range": f"{size},{size}"}
-        put_file(url, path, what="upload the dataset", headers=headers, timeout=self._timeout)
+        for last in (False, True):
+            asked = self._ask(
+                "ask where to upload", lambda: raw.get_upload_endpoint(dataset, account_id=account, filename_to_size={name: size})
+            )
+            url = _signed_urls(asked[0]).get(name)
+            if url is None:
+                raise HttpFault("ask where to upload: the answer names no URL for the file", status=200, garbled=True)
+            try:
+                put_file(url, path, what="upload the dataset", headers=headers, timeout=self._timeout)
+                break
+            except HttpFault as fault:
+                if last or fault.status not in EXPIRED_URL:
+                    raise
         self._ask("have the upload validated", lambda: raw.validate_upload(dataset, account_id=account, body={}))
 
     def download_urls(self, account: str, dataset: str) -> dict[str, str] | None:

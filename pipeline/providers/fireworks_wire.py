@@ -225,6 +225,12 @@ def has_answers(job: Mapping[str, Any]) -> bool:
     return bool(_progress(job, "successfullyProcessedRequests") or _progress(job, "outputRows"))
 
 
+def dataset_problem(dataset: Mapping[str, Any]) -> str:
+    """What Fireworks finds wrong with an uploaded dataset, '' where it finds nothing."""
+    status = dataset["status"] if isinstance(dataset.get("status"), dict) else {}
+    return "" if status.get("code") in (None, "", "OK", 0) else f"{status['code']}: {status.get('message') or 'no reason given'}"
+
+
 def is_removed(job: Mapping[str, Any]) -> bool:
     """True where the job's record outlives the job: only its output dataset tells whether its results can still be had."""
     return _state_name(job) in ("DELETED", "ARCHIVED")

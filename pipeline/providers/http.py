@@ -188,8 +188,7 @@ def download(url: str, target: str | Path, *, what: str, headers: Mapping[str, s
     Whole is what the server announced: Content-Length, and the md5 of `x-goog-hash` or `content-md5` where given. Sends no header but
     `headers` (no key of ours goes to a signed URL), follows no redirect. Raises HttpFault; StepError for an unsafe URL.
     """
-    import httpx
-
+    httpx = _httpx()
     require_safe_url(url, what)
     sha, md5, size = hashlib.sha256(), hashlib.md5(usedforsecurity=False), 0
     asked = {"accept-encoding": "identity", **(headers or {})}
@@ -212,8 +211,7 @@ def download(url: str, target: str | Path, *, what: str, headers: Mapping[str, s
 
 def put_file(url: str, path: str | Path, *, what: str, headers: Mapping[str, str], timeout: float = 60.0) -> None:
     """PUT a file's bytes to a (signed) URL, streamed. Raises HttpFault; StepError for an unsafe URL."""
-    import httpx
-
+    httpx = _httpx()
     require_safe_url(url, what)
     try:
         with open(path, "rb") as f:
@@ -222,6 +220,14 @@ def put_file(url: str, path: str | Path, *, what: str, headers: Mapping[str, str
         raise fault_of(e, f"{what} ({bare_url(url)})") from None
     if not response.is_success:
         raise fault_of(_Answered(response), f"{what} ({bare_url(url)})")
+
+
+def _httpx() -> Any:
+    import httpx  # here: a no-op run should not pay for it
+
+    for name in ("httpx", "httpcore"):  # they log whole URLs, and a signed URL is a key
+        logging.getLogger(name).setLevel(logging.WARNING)
+    return httpx
 
 
 class _Answered(Exception):

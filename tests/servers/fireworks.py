@@ -10,7 +10,7 @@ end, the job's record is gone, its output dataset stays), `strange_state` (the s
 
 Options: `duplicate_status` (409 or 400), `dedupe` (true; false makes a second job under the same id), `prefix` (false drops
 `JOB_STATE_`), `upload_polls` (looks at a dataset before it is READY), `server_output_id` (refuses a client-chosen output dataset),
-`running_polls` (looks at a job before it ends).
+`running_polls` (looks at a job before it ends), `dataset_problem` (why no dataset becomes READY).
 """
 
 from __future__ import annotations
@@ -100,9 +100,10 @@ class Fireworks(App):
         assert row is not None
         state = "READY" if row["state"] == "READY" else "UPLOADING"
         full = f"accounts/{account}/datasets/{name}"
-        return Response(
-            {"name": full, "state": state, "status": {"code": "OK", "message": ""}, "exampleCount": row["declared"], "userUploaded": {}}
-        )
+        problem = self.state.option("dataset_problem")
+        status = {"code": "INVALID_ARGUMENT", "message": problem} if problem else {"code": "OK", "message": ""}
+        shown = "UPLOADING" if problem else state
+        return Response({"name": full, "state": shown, "status": status, "exampleCount": row["declared"], "userUploaded": {}})
 
     def _delete_datasets(self, _: Request, account: str, name: str) -> Response:
         gone = self.state.do("DELETE FROM datasets WHERE account=? AND id=?", account, name)
