@@ -74,6 +74,8 @@ class Config:
     data: dict[str, Any]
     warnings: tuple[str, ...] = ()
     lines: Mapping[str, int] = field(default_factory=dict)
+    texts: Mapping[str, Path] = field(default_factory=dict)
+    """Where to read a prompt or instruction instead of its own path: a run's snapshot of it."""
 
     def __getitem__(self, key: str) -> Any:
         return self.data[key]
@@ -269,7 +271,7 @@ def _prompt_sets(config: Config) -> None:
 
 def read_text(config: Config, text_path: str, key_path: str) -> str:
     """The text of a prompt or instruction file named in the config. Raises ConfigError naming the key."""
-    path = config.resolve(text_path)
+    path = config.texts.get(text_path) or config.resolve(text_path)
     try:
         return path.read_text("utf-8-sig")
     except FileNotFoundError:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -30,7 +30,7 @@ class Arm:
     name: str
     prompt_path: str | None
     prompt: str | None
-    overrides: Mapping[str, Any]
+    overrides: Mapping[str, Any] = field(hash=False)
 
     @property
     def prompt_sha256(self) -> str:

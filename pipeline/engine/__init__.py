@@ -1,0 +1,1 @@
+"""doit, extended: durable backend, loader options, run and list commands, reporter, gating, plan."""

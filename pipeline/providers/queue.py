@@ -225,6 +225,17 @@ class Queue:
         # By the provider's clock at a fresh look: a laptop that slept has not waited.
         return status.now is not None and status.created_at is not None and status.now - status.created_at > self._start_timeout
 
+    def provenance(self) -> dict[str, object]:
+        """Name, versions and settings of the provider, for provenance.json."""
+        desk = next((shard.desk for shard in self.shards.values()), None)
+        return {"name": desk.provider_name, **desk.provider.provenance()} if desk else {}
+
+    def close(self) -> None:
+        """Let the provider finish what is in hand (a live one: the requests in flight), then let go of it and of the store."""
+        for desk in {id(shard.desk): shard.desk for shard in self.shards.values()}.values():
+            desk.provider.close()
+            desk.store.close()
+
     def _wait(self) -> None:
         if self._poll_seconds:
             self._stop.sleep(self._poll_seconds * (0.9 + 0.2 * self._jitter.random()))

@@ -1,0 +1,68 @@
+"""The pipeline: ten steps from questions and two system prompts to a verdict.
+
+    doit list             what there is          doit run               do what is not done
+    doit run --plan_only  what would be done     doit run --dry_run     the same with a simulated provider
+
+Every step is a module in pipeline/steps with `inputs(ctx)`, `targets(ctx)` and `run(ctx)`; its sub-tasks are named after what
+they are about: `submit:<unit>/t0_p00`, `stats:<trial>`.
+"""
+
+from pipeline.engine.tasks import tasks_of
+from pipeline.steps import aggregate, archive, build, costs, parse, poll, prepare, report, score, stats, submit
+
+DOIT_CONFIG = {"reporter": "abiding", "verbosity": 2}
+
+
+def task_prepare():
+    """read the sources into one immutable set of items"""
+    yield from tasks_of(prepare)
+
+
+def task_build():
+    """make the shards of requests, a set per unit, and freeze the layout"""
+    yield from tasks_of(build)
+
+
+def task_submit():
+    """get each shard's job under way, exactly once"""
+    yield from tasks_of(submit)
+
+
+def task_poll():
+    """collect each shard's answers, whole"""
+    yield from tasks_of(poll)
+
+
+def task_parse():
+    """join requests and answers into predictions.csv"""
+    yield from tasks_of(parse)
+
+
+def task_score():
+    """score every answer into per_item_scores.csv"""
+    yield from tasks_of(score)
+
+
+def task_stats():
+    """effects, intervals, tests and the verdict: significance.json"""
+    yield from tasks_of(stats)
+
+
+def task_costs():
+    """tokens and dollars of the answers used: costs.json"""
+    yield from tasks_of(costs)
+
+
+def task_report():
+    """report.md and report.html of each trial, provenance beside them"""
+    yield from tasks_of(report)
+
+
+def task_aggregate():
+    """the run's report over all trials"""
+    yield from tasks_of(aggregate)
+
+
+def task_archive():
+    """the checksums of a finished run: archive_manifest.json"""
+    yield from tasks_of(archive)

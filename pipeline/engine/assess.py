@@ -1,0 +1,76 @@
+"""What would run, and why: the one assessment behind `doit list --status` and `doit run --plan_only`, so that they agree."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from pipeline.engine.action import Action
+from pipeline.engine.session import Session
+from pipeline.records.receipts import relative
+from pipeline.records.run_state import STEPS
+
+ORDER = ("prepare", "build", "submit", "poll", "parse", "score", "stats", "costs", "report", "aggregate", "archive")
+
+
+@dataclass
+class Assessment:
+    """One sub-task: `run`, `done`, `blocked` or `not selected`, with the reason in words."""
+
+    step: str
+    subject: str
+    verdict: str
+    reason: str
+    action: Action = field(repr=False)
+
+    @property
+    def task(self) -> str:
+        """doit's name of it."""
+        return f"{self.step}:{self.subject}"
+
+
+def assess(session: Session) -> list[Assessment]:
+    """Every sub-task in order. A task whose upstream will run is to run; one whose input nobody makes is blocked. Writes nothing."""
+    found: list[Assessment] = []
+    will_change: dict[str, str] = {}
+    for step in ORDER:
+        selected = session.chosen(step)
+        for subject, ctx in session.subjects(step):
+            action = Action(session, step, ctx)
+            if not selected:
+                found.append(Assessment(step, subject, "not selected", "not among the chosen steps", action))
+                continue
+            entry = Assessment(step, subject, *_verdict(session, action, will_change), action)
+            found.append(entry)
+            if entry.verdict == "run":
+                will_change.update((relative(t, session.root), entry.task) for t in action.targets)
+    return found
+
+
+def _verdict(session: Session, action: Action, will_change: dict[str, str]) -> tuple[str, str]:
+    inputs = [relative(p, session.root) for p in action.inputs]
+    upstream = next((will_change[name] for name in inputs if name in will_change), None)
+    missing = [name for name in inputs if name not in will_change and not (session.root / name).exists()]
+    if missing:
+        if action.step in ("build", "prepare"):
+            return "blocked", f"{missing[0]} is missing"
+        return "blocked", f"{missing[0]} is missing; {maker(session, missing[0])} makes it"
+    if upstream is not None:
+        return "run", f"{upstream} runs before it"
+    why = action.why_not_done()
+    return ("done", "receipt holds") if why is None else ("run", why)
+
+
+def maker(session: Session, name: str) -> str:
+    """The step that makes the file `name` (relative to the root)."""
+    for step in ORDER:
+        for _subject, ctx in session.subjects(step):
+            if any(relative(t, session.root) == name for t in Action(session, step, ctx).targets):
+                return f"step {step}"
+    return "no step"
+
+
+def by_step(found: list[Assessment]) -> Iterator[tuple[str, list[Assessment]]]:
+    """Grouped by phase, in order; the aggregate belongs to report."""
+    for step in STEPS:
+        yield step, [a for a in found if a.step == step or (step == "report" and a.step == "aggregate")]

@@ -1,0 +1,169 @@
+"""`doit run`: gates, lock, stop token, two passes (make the layout, then the rest), and the exit code."""
+
+from __future__ import annotations
+
+import functools
+import sys
+import webbrowser
+from typing import Any
+
+from doit.cmd_run import Run
+
+from pipeline.base.errors import AbidingError, RequireNotMet, StepError, Stopped, UsageError
+from pipeline.base.schemas import parse_json
+from pipeline.engine import opening, plan, truth
+from pipeline.engine.action import FAMILY_STEPS
+from pipeline.engine.command_line import OUR_DEFECT, OneLine
+from pipeline.engine.gating import check_inputs
+from pipeline.engine.options import RUN_OPTIONS
+from pipeline.engine.session import Session
+from pipeline.steps import build
+
+LAYOUT_STEPS = ("prepare", "build")
+
+
+class AbidingRun(OneLine, Run):  # type: ignore[misc]
+    """`doit run`, which abides interruption."""
+
+    name = "run"
+    writes = True
+    cmd_options = (*Run.cmd_options, *RUN_OPTIONS)
+
+    def parse_execute(self, in_args: Any) -> int:
+        """`--plan_only` makes this a command that only looks."""
+        if "--plan_only" in in_args:
+            self.writes = False
+        return super().parse_execute(in_args)
+
+    def execute(self, params: Any, args: Any) -> int:
+        """Open the session, then let doit do the rest. Failures that we explain end with their exit code."""
+        if "process" in (params["par_type"],) and "par_type" in params._non_default_keys:
+            raise UsageError("forked workers would outlive a killed parent and keep its lock", where="-P process", remedy="Leave it out: -n uses threads.")
+        params["par_type"] = "thread"
+        self.params = params
+        return int(super().execute(params, args))
+
+    @property
+    def session(self) -> Session:
+        """The session that the loader opened."""
+        session: Session = self.loader.session
+        return session
+
+    @functools.wraps(Run._execute)  # doit passes what the signature names
+    def _execute(self, *args: Any, **kwargs: Any) -> int:
+        session = self.session
+        if self.params["plan_only"]:
+            return plan.show(session, as_json=self.params["json"])
+        session.run.notice = self._notice
+        for warning in session.config.warnings:
+            self._notice(warning)
+        if session.from_snapshot:
+            self._notice(f"run {session.run.paths.run_id} continues from its own snapshot")
+        if build.frozen(session.run) or not set(session.steps) & set(LAYOUT_STEPS):
+            check_inputs(session)
+        lock = opening.open_run(session)
+        try:
+            with session.run.stop.signals():
+                code = self._passes(args, kwargs)
+                code = self._finish(code)
+        finally:
+            session.run.close()
+            self.dep_manager.backend.shutdown()
+            lock.release()
+        return code
+
+    def _notice(self, text: str) -> None:
+        if not self.params["quiet"]:
+            print(f"note: {text}", file=sys.stderr, flush=True)
+
+    def _passes(self, args: Any, kwargs: Any) -> int:
+        """Shards are known once prepare and build have run: where they have not, a first pass runs these two alone."""
+        session = self.session
+        wanted, default = self.sel_tasks, self.sel_default_tasks
+        first = [step for step in LAYOUT_STEPS if session.chosen(step)]
+        only_layout = wanted and all(name.partition(":")[0] in LAYOUT_STEPS for name in wanted)
+        self._executed = 0
+        if first and not only_layout and not build.frozen(session.run):
+            self.sel_tasks = first
+            code = self._pass(args, kwargs)
+            if code:
+                return code
+            session.run.relayout()
+            self.task_list = self.loader.load_tasks(cmd=self, pos_args=[])
+            self.sel_tasks = wanted
+            check_inputs(session)
+        elif build.frozen(session.run):
+            self._say_frozen()
+        if not only_layout and set(session.steps) & set(FAMILY_STEPS):
+            opening.register(session)
+        self.sel_tasks, self.sel_default_tasks = wanted, default
+        return self._pass(args, kwargs)
+
+    def _pass(self, args: Any, kwargs: Any) -> int:
+        code = int(super()._execute(*args, **kwargs))
+        return code
+
+    def _say_frozen(self) -> None:
+        built = self.session.run.built()
+        asked, lines = build.parts_wanted(self.session.run), self.session.run.options.lines_per_part
+        given = getattr(self.params, "_non_default_keys", ())
+        if built and (("parts_per_dataset" in given and asked != built["layout"]["parts"]) or ("lines_per_part" in given and lines != built["layout"]["lines_per_part"])):
+            self._notice("the layout of this run is frozen by batch_inputs/build_manifest.json: --parts_per_dataset and --lines_per_part change nothing")
+
+    # --- the end -------------------------------------------------------------------------------------------------------
+
+    def _finish(self, code: int) -> int:
+        session, run = self.session, self.session.run
+        truth.refresh(session)
+        if session.errors:
+            return self._tell(session.errors)
+        if code:
+            return OUR_DEFECT
+        if not self.params["quiet"] and not run.events_written:
+            print("everything is up to date")
+        self._verdicts()
+        return 0
+
+    def _tell(self, errors: list[AbidingError]) -> int:
+        """One line for what ended the run: a stop outranks what the stop made fail."""
+        run = self.session.run
+        stopped = [e for e in errors if isinstance(e, Stopped)]
+        first = next((e for e in errors if not isinstance(e, Stopped)), None) or stopped[0]
+        print(f"{'stopped' if isinstance(first, Stopped) else 'error'}: {first}", file=sys.stderr)
+        if run.state is not None:
+            run.state.update(stop_requested=bool(stopped))
+        if isinstance(first, Stopped):
+            print(f"resume: {self._resume_line()}", file=sys.stderr)
+        return first.exit_code
+
+    def _resume_line(self) -> str:
+        return f"doit run --run_id {self.session.run.paths.run_id} --resume" + (f" --experiments_dir {self.params['experiments_dir']}" if self.params["experiments_dir"] else "")
+
+    def _verdicts(self) -> None:
+        session = self.session
+        files = [session.run.paths.trial(slug) for slug in session.trials]
+        documents = [parse_json(t.significance.read_bytes()) for t in files if t.significance.exists()]
+        if len(documents) < len(files) or "report" not in session.steps or session.condition != "both":
+            return
+        from pipeline.reporting.terminal import print_verdicts
+
+        print_verdicts(documents)
+        report = session.run.paths.aggregate_html if len(files) > 1 else files[0].report_html
+        shown = report.relative_to(session.root) if report.is_relative_to(session.root) else report
+        print(f"report: {shown}")
+        if self.params["open"]:
+            webbrowser.open(report.resolve().as_uri())
+        self._require(documents)
+
+    def _require(self, documents: list[dict[str, Any]]) -> None:
+        wanted = self.params["require"]
+        if not wanted:
+            return
+        from pipeline.statistics.verdict import meets
+
+        for document in documents:
+            if document["verdict"]["role"] == "primary" and not meets(document["verdict"], wanted):
+                raise RequireNotMet(f"the verdict of {document['trial']} is {document['verdict']['verdict']}, {wanted} was required")
+
+
+__all__ = ["AbidingRun", "StepError"]

@@ -1,0 +1,75 @@
+"""How doit's commands take their words: options before or after task names, mistakes in one line with exit code 2."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from doit.cmdparse import CmdParseError
+from doit.exceptions import InvalidCommand, InvalidDodoFile, InvalidTask
+
+from pipeline.base.errors import AbidingError
+
+WRONG_USAGE = 2
+OUR_DEFECT = 1
+
+
+class OneLine:
+    """Mixin for doit commands. `writes` says whether the command may change the run's folder."""
+
+    writes = False
+    dry_run_means: str | None = None
+    """What `--dry_run` is taken for (`doit clean` has an option of that kind of its own)."""
+
+    def parse_execute(self, in_args: Sequence[str]) -> int:
+        """Parse and run; every failure we know of becomes one line on stderr and its exit code."""
+        self.loader.readonly = not self.writes  # type: ignore[attr-defined]
+        try:
+            return int(super().parse_execute(self._options_first(list(in_args))) or 0)  # type: ignore[misc]
+        except AbidingError as e:
+            print(f"error: {e}", file=sys.stderr)
+            return e.exit_code
+        except (CmdParseError, InvalidCommand, InvalidDodoFile, InvalidTask) as e:
+            first = str(e).strip().splitlines()[0] if str(e).strip() else type(e).__name__
+            print(f"error: {first} (doit help {self.get_name()} lists what there is)", file=sys.stderr)  # type: ignore[attr-defined]
+            return WRONG_USAGE
+        except BrokenPipeError:  # `doit list | head`
+            with contextlib.suppress(OSError):
+                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return 0
+
+    def _options_first(self, args: list[str]) -> list[str]:
+        """Move known options before task names: doit's parser stops at the first word that is none."""
+        parser: Any = self.cmdparser  # type: ignore[attr-defined]
+        takes_value = {}
+        for option in parser.options:
+            for form in ([f"--{option.long}"] if option.long else []) + ([f"-{option.short}"] if option.short else []):
+                takes_value[form] = option.type is not bool
+            if option.inverse:
+                takes_value[f"--{option.inverse}"] = False
+        front, rest, i = [], [], 0
+        while i < len(args):
+            word = args[i]
+            if self.dry_run_means and word in ("--dry_run", "--dry-run"):
+                word = self.dry_run_means
+            name = word.split("=", 1)[0]
+            if word == "--":
+                rest += args[i + 1 :]
+                break
+            if name in takes_value or name.startswith("--"):
+                front.append(word)
+                if takes_value.get(name) and "=" not in word and i + 1 < len(args):
+                    i += 1
+                    front.append(args[i])
+            elif word.startswith("-") and len(word) > 1:
+                front.append(word)
+                if takes_value.get(word[:2]) and len(word) == 2 and i + 1 < len(args):
+                    i += 1
+                    front.append(args[i])
+            else:
+                rest.append(word)
+            i += 1
+        return front + rest

@@ -1,0 +1,36 @@
+"""The loader plugin: adds abiding's options to every doit command and opens the session that `dodo.py` speaks of."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from doit.cmd_base import DodoTaskLoader
+
+from pipeline.engine import options
+from pipeline.engine.backend import DurableSqliteDB
+from pipeline.engine.checker import DigestChecker
+from pipeline.engine.session import Session, set_current
+
+
+class AbidingLoader(DodoTaskLoader):  # type: ignore[misc]
+    """Loads `dodo.py` for one run."""
+
+    cmd_options = (*DodoTaskLoader.cmd_options, *options.LOADER_OPTIONS)
+    readonly = True
+    """Set by the command: False only for commands that change something."""
+    session: Session
+
+    def setup(self, opt_values: Any) -> None:
+        """Change into dodo.py's folder, read the config, open the session. Raises AbidingError."""
+        super().setup(opt_values)
+        self.session = Session(Path.cwd(), opt_values, readonly=self.readonly)
+        DigestChecker.cache = self.session.cache
+        DurableSqliteDB.readonly = self.readonly
+        set_current(self.session)
+
+    def load_doit_config(self) -> dict[str, Any]:
+        """Where doit keeps its database (in the run's folder) and how it compares files."""
+        found = dict(super().load_doit_config())
+        found.update(dep_file=str(self.session.run.paths.doit_db), backend="durable", check_file_uptodate=DigestChecker, par_type="thread")
+        return found

@@ -1,0 +1,141 @@
+"""Opening a run for work: lock, state, drift, snapshot, generation; and pre-registration, before the first request."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pipeline.base.digests import digest
+from pipeline.base.errors import AbidingError, ManifestError, UsageError
+from pipeline.base.files import Journal, sweep_temporaries
+from pipeline.base.digests import canonical_json
+from pipeline.engine.action import code_digest
+from pipeline.engine.session import Session
+from pipeline.records import snapshot
+from pipeline.records.clock import file_stamp, now_iso
+from pipeline.records.lock import RunLock
+from pipeline.records.manifest import refuse_newer
+from pipeline.records.run_state import RunState
+from pipeline.records.stop import StopToken
+
+
+class Drift(AbidingError):
+    """The requests of an existing run would change: answers would be paid for again."""
+
+    exit_code = 2
+
+
+def open_run(session: Session) -> RunLock:
+    """Take the run's lock and make its state fit for work. Raises Locked, Drift, UsageError; then nothing was changed."""
+    run = session.run
+    paths = run.paths
+    if session.params.get("resume") and not paths.state.exists() and not paths.effective_config.exists():
+        raise UsageError(f"there is no run {paths.run_id}", where=str(paths.folder), remedy=_others(paths.experiments))
+    lock = RunLock(paths.lock)
+    lock.acquire()
+    try:
+        run.stop = StopToken(paths.stop_request)
+        run.stop.clear_old_request()
+        run.state = _state(session)
+        for step in run.state.recognise_interruption():
+            run.events.add("interruption_recognised", step=step)
+        sweep_temporaries(paths.folder)
+        snapshot.save(session.experiment, paths, session.root)
+        if run.options.fresh:
+            run.state.update(generation=run.state["generation"] + 1)
+            run.state.force("--fresh: a new generation of answers", None, str(run.state["generation"]))
+    except BaseException:
+        lock.release()
+        raise
+    return lock
+
+
+def _others(experiments: Path) -> str:
+    known = sorted(p.name.removeprefix("run_") for p in experiments.glob("run_*")) if experiments.is_dir() else []
+    named = f"Runs here: {', '.join(known[:8])}. Name one with --run_id, or" if known else "Without --resume a new run begins:"
+    return f"{named} leave --resume out to begin a new one." if known else f"{named} doit run"
+
+
+def _state(session: Session) -> RunState:
+    run, exp = session.run, session.experiment
+    path = run.paths.state
+    try:
+        state = RunState.load(path)
+    except FileNotFoundError:
+        state = None
+    except ManifestError as e:
+        refuse_newer(path)
+        aside = path.with_name(f"{path.name}.corrupt.{file_stamp()}")
+        path.rename(aside)
+        run.notice(f"run_state.json was corrupt and lies beside as {aside.name}; it is rebuilt from the files ({e})")
+        state = None
+    config_path = str(exp.config.path.relative_to(session.root)) if exp.config.path.is_relative_to(session.root) else str(exp.config.path)
+    if state is None:
+        state = RunState.new(
+            path, run_id=run.paths.run_id, config_path=config_path, provider=exp.provider, config_hash=exp.config_hash, request_hash=exp.request_hash, primary_hash=digest(exp.primary)
+        )
+        state.save()
+        return state
+    _check_drift(session, state)
+    return state
+
+
+def _check_drift(session: Session, state: RunState) -> None:
+    run, exp = session.run, session.experiment
+    if state["request_hash"] != exp.request_hash:
+        changed = request_changes(session)
+        if not run.options.force:
+            raise Drift(
+                f"the requests of run {run.paths.run_id} would change: {changed}",
+                where=str(run.paths.effective_config),
+                remedy=f"Finish it from its own snapshot (doit run --run_id {run.paths.run_id} --resume), begin a new run (leave --run_id out), or accept it with --force.",
+            )
+        state.force(f"requests changed: {changed}", state["request_hash"], exp.request_hash)
+        state.update(request_hash=exp.request_hash)
+        run.events.add("drift_forced", changed=changed)
+    if state["config_hash"] != exp.config_hash:
+        run.events.add("config_changed", was=state["config_hash"], now=exp.config_hash)
+        state.update(config_hash=exp.config_hash)
+
+
+def request_changes(session: Session) -> str:
+    """Which parts of the identity differ from the run's snapshot, in words."""
+    from pipeline.config import Overrides
+    from pipeline.experiment import Experiment
+
+    try:
+        old_config = snapshot.load(session.run.paths, session.root, Overrides(run_id=session.run.paths.run_id))
+        old = Experiment(old_config, session.cache.sha256).identity if old_config else {}
+    except AbidingError as e:
+        return f"its snapshot cannot be read ({e})"
+    return ", ".join(differences(old, session.experiment.identity)[:6]) or "its snapshot is incomplete"
+
+
+def differences(old: object, new: object, at: str = "") -> list[str]:
+    """Key paths at which two plain documents differ."""
+    if isinstance(old, dict) and isinstance(new, dict):
+        return [d for key in dict.fromkeys([*old, *new]) for d in differences(old.get(key), new.get(key), f"{at}.{key}" if at else str(key))]
+    return [] if old == new else [at]
+
+
+def register(session: Session) -> None:
+    """Lock the primary analysis before the first request: in the state, and in `registry.jsonl` outside the run's folder."""
+    run, exp = session.run, session.experiment
+    state = run.state
+    assert state is not None
+    if state["locked"] is not None:
+        return
+    locked = {
+        "at": now_iso(),
+        "primary": exp.primary,
+        "prompts": {name: arm.prompt_sha256 for name, arm in exp.arms.items()},
+        "items": exp.prepared_id,
+        "scorers": code_digest(session, ("pipeline/scoring",)),
+    }
+    primary_hash = digest({k: v for k, v in locked.items() if k != "at"})
+    registry = Journal(run.paths.registry)
+    try:
+        registry.append(canonical_json({"run_id": run.paths.run_id, "primary_hash": primary_hash, "request_hash": exp.request_hash, **locked}))
+    finally:
+        registry.close()
+    state.update(locked=locked, primary_hash=primary_hash)
+    run.events.add("registered", primary_hash=primary_hash)

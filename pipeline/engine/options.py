@@ -1,0 +1,93 @@
+"""What may be said on the command line: options of every doit command, and those of `doit run`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from pipeline.base.errors import UsageError
+from pipeline.records.run_state import STEPS
+
+
+def _option(name: str, kind: type, default: Any, text: str, short: str = "") -> dict[str, Any]:
+    return {"section": "abiding", "name": name, "short": short, "long": name, "type": kind, "default": default, "help": text}
+
+
+LOADER_OPTIONS = (
+    _option("config", str, "config/eval_config.yaml", "the experiment's config [default: %(default)s]"),
+    _option("run_id", str, "", "work on this run instead of the one the config's content names"),
+    _option("dry_run", bool, False, "ask the simulated provider: costs nothing, another run than the paid one"),
+    _option("experiments_dir", str, "", "folder of runs [default: experiments, or paths.experiments_dir]"),
+    _option("prompt_sets", str, "", "prompt sets to compare, a comma-separated list"),
+    _option("models", str, "", "models to ask, a comma-separated list"),
+    _option("temps", str, "", "temperatures, a comma-separated list"),
+    _option("condition", str, "both", "control, treatment or both: whose requests are sent"),
+    _option("trial", str, "", "work on the trials that match this pattern (as in a shell)"),
+    _option("limit_items", int, 0, "ask at most so many items of each source (0: all)"),
+    _option("parts_per_dataset", int, 1, "shards per unit and temperature [default: %(default)s]"),
+    _option("lines_per_part", int, 0, "at most so many requests a shard (0: no limit)"),
+    _option("max_concurrent_jobs", int, 0, "at most so many jobs in flight (0: the provider's limit)"),
+)
+RUN_OPTIONS = (
+    _option("resume", bool, False, "continue a run that must exist and whose requests must not have changed"),
+    _option("from_step", str, "", "begin with this step"),
+    _option("to_step", str, "", "end with this step"),
+    _option("only_step", str, "", "this step alone"),
+    _option("plan_only", bool, False, "print what would be done, and what it would cost; write nothing"),
+    _option("json", bool, False, "with --plan_only: as JSON"),
+    _option("force", bool, False, "accept that the requests of an existing run changed (recorded)"),
+    _option("verify", bool, False, "hash every file anew instead of trusting unchanged time stamps"),
+    _option("max_usd", str, "", "hard cap in dollars on all that this run ever spends"),
+    _option("fresh", bool, False, "pay for all answers again: a new generation (recorded)"),
+    _option("retry_failed", bool, False, "ask again what was given up"),
+    _option("no_wait", bool, False, "send, look once, and leave: run again later to collect"),
+    _option("require", str, "", "exit 5 unless every primary verdict is at least this: better, not_inferior, equivalent, not_worse ..."),
+    _option("open", bool, False, "open the report at the end"),
+    _option("quiet", bool, False, "print errors and the verdict only"),
+)
+
+
+def words(text: str) -> tuple[str, ...] | None:
+    """A comma-separated list; None for an empty one."""
+    found = tuple(w.strip() for w in text.split(",") if w.strip())
+    return found or None
+
+
+def temps(text: str) -> tuple[float | str, ...] | None:
+    """Temperatures: numbers, or `default`. Raises UsageError."""
+    found: list[float | str] = []
+    for word in words(text) or ():
+        try:
+            found.append(word if word == "default" else float(word))
+        except ValueError:
+            raise UsageError(f"{word!r} is no temperature", where="--temps", remedy="Give numbers, or the word default.") from None
+    return tuple(found) or None
+
+
+def dollars(text: str) -> float | None:
+    """A sum of money; None for none given. Raises UsageError."""
+    if not text:
+        return None
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value < float("inf"):
+        raise UsageError(f"{text!r} is no sum in dollars", where="--max_usd", remedy="Give a number, as in --max_usd 2.50.")
+    return value
+
+
+def steps_chosen(params: Mapping[str, Any]) -> tuple[str, ...]:
+    """The steps that `--from_step --to_step --only_step` leave, in order. Raises UsageError naming the allowed words."""
+    for option in ("from_step", "to_step", "only_step"):
+        if params.get(option) and params[option] not in STEPS:
+            raise UsageError(f"there is no step {params[option]!r}", where=f"--{option}", remedy=f"Steps are: {', '.join(STEPS)}.")
+    if params.get("only_step"):
+        if params.get("from_step") or params.get("to_step"):
+            raise UsageError("--only_step goes neither with --from_step nor with --to_step", where="--only_step", remedy="Use one of them.")
+        return (params["only_step"],)
+    first = STEPS.index(params.get("from_step") or STEPS[0])
+    last = STEPS.index(params.get("to_step") or STEPS[-1])
+    if first > last:
+        raise UsageError(f"step {STEPS[first]!r} comes after {STEPS[last]!r}", where="--from_step", remedy="Swap them.")
+    return STEPS[first : last + 1]

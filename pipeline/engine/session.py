@@ -1,0 +1,180 @@
+"""One doit process at work on one run: what the command line says becomes a `Run`, its lock, its state, its stop token."""
+
+from __future__ import annotations
+
+import fnmatch
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from pipeline.base.errors import AbidingError, UsageError
+from pipeline.config import Config, Overrides, load
+from pipeline.engine import options as opts
+from pipeline.experiment import Experiment, Trial, Unit
+from pipeline.layout import RunPaths
+from pipeline.records import snapshot
+from pipeline.records.digest_cache import DigestCache
+from pipeline.records.manifest import TrialManifest
+from pipeline.records.run_state import STEPS
+from pipeline.steps.context import Context, Options, Run, ShardRef
+
+CONDITIONS = ("control", "treatment", "both")
+
+
+class Session:
+    """The run that this process is about, and what of it was chosen."""
+
+    def __init__(self, root: Path, params: Mapping[str, Any], *, readonly: bool) -> None:
+        """Read config and options; nothing is written yet. Raises ConfigError or UsageError."""
+        self.root, self.params, self.readonly = root, params, readonly
+        self.steps = opts.steps_chosen(params)
+        self.condition = params["condition"]
+        if self.condition not in CONDITIONS:
+            raise UsageError(f"{self.condition!r} is no condition", where="--condition", remedy=f"Use one of {', '.join(CONDITIONS)}.")
+        for name in ("limit_items", "parts_per_dataset", "lines_per_part", "max_concurrent_jobs"):
+            if params[name] < 0:
+                raise UsageError("the number is negative", where=f"--{name}", remedy="Give 1 or more.")
+        overrides = Overrides(
+            dry_run=params["dry_run"],
+            prompt_sets=opts.words(params["prompt_sets"]),
+            models=opts.words(params["models"]),
+            temps=opts.temps(params["temps"]),
+            limit_items=params["limit_items"] or None,
+            max_usd=opts.dollars(params.get("max_usd", "")),
+            experiments_dir=params["experiments_dir"] or None,
+            run_id=params["run_id"] or None,
+        )
+        self.from_snapshot = False
+        self.config = self._config(overrides)
+        experiments = self.config.resolve(self.config["paths"]["experiments_dir"])
+        self.cache = DigestCache(experiments / ".digests.json", root, verify=bool(params.get("verify")))
+        self.experiment = Experiment(self.config, self.cache.sha256)
+        self.run = Run(
+            root,
+            self.experiment,
+            RunPaths(experiments, self.experiment.run_id),
+            self.cache,
+            Options(
+                parts_per_dataset=params["parts_per_dataset"],
+                lines_per_part=params["lines_per_part"] or None,
+                max_concurrent_jobs=params["max_concurrent_jobs"] or None,
+                no_wait=bool(params.get("no_wait")),
+                force=bool(params.get("force")),
+                fresh=bool(params.get("fresh")),
+                retry_failed=bool(params.get("retry_failed")),
+            ),
+            readonly=readonly,
+        )
+        self.trials = self._trials()
+        self._manifests: dict[str, TrialManifest] = {}
+        self.errors: list[AbidingError] = []
+
+    def keep_error(self, error: AbidingError) -> None:
+        """Remember what ended a task, to be told once at the end."""
+        self.errors.append(error)
+
+    def _config(self, overrides: Overrides) -> Config:
+        """The config; of an existing run named by --run_id without --config, its own snapshot (with --resume, or to look at it)."""
+        named = "config" in getattr(self.params, "_non_default_keys", ())
+        if overrides.run_id and not named and (self.readonly or self.params.get("resume")):
+            experiments = self.root / (overrides.experiments_dir or "experiments")
+            found = snapshot.load(RunPaths(experiments, overrides.run_id), self.root, overrides)
+            if found is not None:
+                self.from_snapshot = True
+                return found
+        path = Path(self.params["config"])
+        shown = path if not path.is_absolute() or not path.is_relative_to(self.root) else path.relative_to(self.root)
+        return load(shown if shown.is_absolute() else self.root / shown, self.root, overrides)
+
+    def _trials(self) -> dict[str, Trial]:
+        pattern = self.params["trial"]
+        chosen = {slug: t for slug, t in self.experiment.trials.items() if not pattern or fnmatch.fnmatchcase(slug, pattern)}
+        if not chosen:
+            raise UsageError(f"no trial matches {pattern!r}", where="--trial", remedy=f"Trials are: {', '.join(self.experiment.trials)}.")
+        return chosen
+
+    # --- subjects of steps ---------------------------------------------------------------------------------------------
+
+    @property
+    def units(self) -> dict[str, Unit]:
+        """The units whose requests were chosen."""
+        roles = ("control", "treatment") if self.condition == "both" else (self.condition,)
+        return {t.unit(role).slug: t.unit(role) for t in self.trials.values() for role in roles}
+
+    @property
+    def shards(self) -> list[ShardRef]:
+        """The chosen shards; those of different units alternate, so that drift of a provider strikes both arms alike."""
+        layout = [self.run.layout[slug] for slug in self.units]
+        longest = max((len(refs) for refs in layout), default=0)
+        return [refs[i] for i in range(longest) for refs in layout if i < len(refs)]
+
+    def subjects(self, step: str) -> Iterator[tuple[str, Context]]:
+        """(sub-task name, context) of everything that a step is about."""
+        run = self.run
+        if step == "prepare":
+            yield run.experiment.prepared_id, Context(run)
+        elif step == "build":
+            for slug, unit in self.units.items():
+                yield slug, Context(run, unit=unit)
+        elif step in ("submit", "poll"):
+            for ref in self.shards:
+                yield ref.name, Context(run, unit=run.experiment.units[ref.unit], shard=ref)
+        elif self.condition != "both":
+            return
+        elif step in ("aggregate", "archive"):
+            if len(self.trials) == len(self.experiment.trials):
+                yield "run", Context(run)
+        else:
+            for slug, trial in self.trials.items():
+                yield slug, Context(run, trial=trial)
+
+    def chosen(self, step: str) -> bool:
+        """Whether a step (or the aggregate, which belongs to report) is selected."""
+        return ("report" if step == "aggregate" else step) in self.steps
+
+    # --- manifests -----------------------------------------------------------------------------------------------------
+
+    def manifest(self, trial: Trial) -> TrialManifest:
+        """The trial's manifest, opened once; a corrupt one is put aside and begun anew (its stages are then checked again)."""
+        with self.run.manifest_lock:
+            if trial.slug not in self._manifests:
+                exp = self.experiment
+                facts = {
+                    "run_id": self.run.paths.run_id,
+                    "trial": {
+                        "slug": trial.slug,
+                        "id": trial.id,
+                        "contrast": {"name": trial.contrast.name, "control": trial.contrast.control, "treatment": trial.contrast.treatment},
+                        "model_id": trial.treatment.model.id,
+                        "top_p": trial.treatment.decoding.top_p,
+                        "top_k": trial.treatment.decoding.top_k,
+                        "max_new_tokens": {"closed_book": trial.treatment.decoding.max_closed, "open_book": trial.treatment.decoding.max_open},
+                        "units": {"control": trial.control.slug, "treatment": trial.treatment.slug},
+                    },
+                    "temps": list(trial.temps),
+                    "samples_per_item": {str(t): exp.samples(t) for t in trial.temps},
+                    "prompts": {c: {"path": trial.unit(c).arm.prompt_path, "sha256": trial.unit(c).arm.prompt_sha256} for c in ("control", "treatment")},  # type: ignore[arg-type]
+                }
+                manifest, aside = TrialManifest.open(self.run.paths.trial(trial.slug).manifest, facts, readonly=self.readonly)
+                if aside is not None:
+                    self.run.notice(f"{trial.slug}: trial_manifest.json was corrupt and lies beside as {aside.name}; it is rebuilt from the files")
+                self._manifests[trial.slug] = manifest
+            return self._manifests[trial.slug]
+
+
+_current: Session | None = None
+
+
+def current() -> Session:
+    """The session of this process, for `dodo.py`. Opened by the loader."""
+    assert _current is not None, "dodo.py is loaded by doit with abiding's loader (see pyproject.toml)"
+    return _current
+
+
+def set_current(session: Session | None) -> None:
+    """Make `session` the one that `dodo.py` sees."""
+    global _current
+    _current = session
+
+
+__all__ = ["STEPS", "Session", "current", "set_current"]

@@ -1,0 +1,38 @@
+"""From a step module to doit tasks: one sub-task per subject, with file dependencies, targets and an up-to-date check."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from types import ModuleType
+from typing import Any
+
+from pipeline.engine.action import Action, runner
+from pipeline.engine.session import current
+from pipeline.records.receipts import relative
+
+PAID = ("prepare", "build", "submit", "poll")
+"""`doit clean` leaves what these made: answers were paid for, and the rest is what they answer."""
+
+
+def tasks_of(step: ModuleType) -> Iterator[dict[str, Any]]:
+    """The doit tasks of a step of this process's session."""
+    session = current()
+    name = step.__name__.rpartition(".")[2]
+    text = (step.__doc__ or "").split("\n")[0]
+    yield {"name": None, "doc": text.partition(": ")[2] or text}
+    if not session.chosen(name):
+        return
+    for subject, ctx in session.subjects(name):
+        action = Action(session, name, ctx)
+        task: dict[str, Any] = {
+            "name": subject,
+            "doc": f"{name} {subject}",
+            "file_dep": list(dict.fromkeys(relative(p, session.root) for p in action.inputs)),
+            "targets": [relative(p, session.root) for p in action.targets],
+            "uptodate": [action.up_to_date],
+            "actions": [runner(action, session.keep_error)],
+            "clean": [] if name in PAID else True,
+        }
+        if name == "poll":
+            task["task_dep"] = [f"submit:{subject}"] if session.chosen("submit") else []
+        yield task

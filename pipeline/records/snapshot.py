@@ -1,0 +1,86 @@
+"""A run's snapshot of what determines its requests: `effective_config.yaml` and `inputs/`. An old run finishes from it alone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from pipeline.base.digests import sha256_bytes
+from pipeline.base.errors import AbidingError, ManifestError
+from pipeline.base.files import write_atomic
+from pipeline.base.schemas import validate
+from pipeline.config import Config, Overrides, complete, read_yaml
+from pipeline.config import load as load_config
+from pipeline.experiment import Experiment
+from pipeline.layout import RunPaths
+from pipeline.records.run_state import RunState
+
+ANALYSIS_KEYS = ("title", "stats", "primary", "metrics", "unsupported", "abstention", "dataset_kinds", "subgroups", "pricing", "archive")
+"""What may change without asking anything again: taken from the config file as it is now, the rest from the snapshot."""
+
+
+def text_name(text_path: str, root: Path) -> str:
+    """Where a prompt or instruction lies below `inputs/`: its own path, or a digest of it for one outside the project."""
+    path = Path(text_path)
+    if path.is_absolute() or ".." in path.parts:
+        return f"external/{sha256_bytes(text_path.encode())[:8]}_{path.name}"
+    return path.as_posix()
+
+
+def texts_of(exp: Experiment) -> dict[str, str]:
+    """path -> text of every prompt and instruction in use."""
+    texts = {arm.prompt_path: arm.prompt or "" for arm in exp.arms.values() if arm.prompt_path}
+    return {**texts, **{exp.config["task_instructions"][f"{kind}_book"]: text for kind, text in exp.instructions.items()}}
+
+
+def save(exp: Experiment, paths: RunPaths, root: Path) -> None:
+    """Write the snapshot, each file only where its bytes differ. Prompts first, the config last: it makes the snapshot whole."""
+    for text_path, text in texts_of(exp).items():
+        _write(paths.inputs / text_name(text_path, root), text)
+    data = {**exp.config.data, "run_id": paths.run_id, "sources": {f"{kind}_book": found for kind, found in exp.sources.items() if found}}
+    data["paths"] = {"experiments_dir": exp.config["paths"]["experiments_dir"]}
+    _write(paths.effective_config, yaml.safe_dump(data, sort_keys=False, allow_unicode=True))
+
+
+def _write(path: Path, text: str) -> None:
+    if not path.exists() or path.read_bytes() != text.encode():
+        write_atomic(path, text)
+
+
+def load(paths: RunPaths, root: Path, overrides: Overrides) -> Config | None:
+    """The config of an existing run, from its snapshot; its analysis from the config file as it is now, where that still loads.
+
+    None where there is no such run. Raises ConfigError where the snapshot is damaged.
+    """
+    if not paths.effective_config.exists():
+        return None
+    raw, lines = read_yaml(paths.effective_config)
+    if isinstance(raw.get("paths"), dict):
+        raw["paths"] = {"experiments_dir": raw["paths"].get("experiments_dir")}
+    validate(raw, "eval_config", paths.effective_config)
+    path = paths.effective_config
+    try:
+        path = root / RunState.load(paths.state)["config_path"]
+        raw |= _analysis_now(path, root)
+    except (FileNotFoundError, ManifestError):
+        pass  # no state, or a corrupt one, which the run itself will tell of: the snapshot alone serves
+    config = complete(raw, path, root, overrides, lines)
+    texts = {text_path: paths.inputs / text_name(text_path, root) for text_path in _text_paths(config.data) if (paths.inputs / text_name(text_path, root)).is_file()}
+    return Config(config.path, config.root, config.data, config.warnings, config.lines, texts)
+
+
+def _analysis_now(path: Path, root: Path) -> dict[str, Any]:
+    try:
+        now = load_config(path, root)
+    except AbidingError:  # the config is gone or broken since: the run still finishes as it was
+        return {}
+    return {key: now.data[key] for key in ANALYSIS_KEYS if key in now.data}
+
+
+def _text_paths(data: Mapping[str, Any]) -> list[str]:
+    found = [arm["prompt"] for arm in data.get("arms", {}).values() if arm.get("prompt")]
+    found += [pair[role] for pair in data.get("prompt_sets", {}).values() for role in ("control", "treatment")]
+    return [*found, *data["task_instructions"].values()]

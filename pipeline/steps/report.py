@@ -1,0 +1,91 @@
+"""report: turns a trial's scores, statistics and costs into `report.md` and `report.html`, with `provenance.html` beside them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from pipeline.base.schemas import write_document
+from pipeline.experiment import TYPES
+from pipeline.steps.context import Context
+from pipeline.steps.parse import joined
+from pipeline.steps.provenance import provenance_of
+
+SETTINGS = ("title", "primary", "unsupported")
+CODE = ("pipeline/reporting", "pipeline/steps/report.py")
+
+
+def inputs(ctx: Context) -> list[Path]:
+    """All result files of the trial, and its items."""
+    paths = ctx.run.paths.trial(ctx.the_trial.slug)
+    return [paths.significance, paths.costs, paths.scores, paths.predictions, *(ctx.run.item_file(kind) for kind in TYPES)]
+
+
+def targets(ctx: Context) -> list[Path]:
+    """The reports."""
+    paths = ctx.run.paths.trial(ctx.the_trial.slug)
+    return [paths.report_md, paths.report_html]
+
+
+def run(ctx: Context) -> dict[str, Any]:
+    """Write the reports, and provenance.json and .html, which tell the way there."""
+    from pipeline.reporting.provenance import write_provenance_report
+    from pipeline.reporting.trial import TrialReportInputs, write_trial_report
+
+    this, trial = ctx.run, ctx.the_trial
+    paths, exp = this.paths.trial(trial.slug), this.experiment
+    decoding = trial.treatment.decoding
+    write_trial_report(
+        TrialReportInputs(
+            title=exp.config.get("title") or trial.contrast.name,
+            contrast={"name": trial.contrast.name, "control": trial.contrast.control, "treatment": trial.contrast.treatment},
+            model=trial.treatment.model.alias,
+            provider=exp.provider,
+            decoding={
+                "temperature": ", ".join(str(t) for t in trial.temps),
+                "top_p": decoding.top_p,
+                "top_k": decoding.top_k,
+                "max_new_tokens": f"{decoding.max_closed} closed-book, {decoding.max_open} open-book",
+                "replicates": ", ".join(str(exp.samples(t)) for t in trial.temps),
+            },
+            prompts={
+                condition: {"path": unit.arm.prompt_path, "text": unit.arm.prompt or "", "sha256": unit.arm.prompt_sha256}
+                for condition, unit in (("control", trial.control), ("treatment", trial.treatment))
+            },
+            significance=paths.significance,
+            costs=paths.costs,
+            scores=paths.scores,
+            predictions=paths.predictions,
+            item_files={kind: this.item_file(kind) for kind in TYPES},
+            planned=exp.primary,
+            out_dir=paths.reports,
+            changes=changes(ctx),
+            raw_lines=raw_lines(ctx),
+        )
+    )
+    provenance = provenance_of(ctx)
+    write_document(paths.provenance, provenance, "provenance")
+    write_provenance_report(provenance, paths.provenance_html)
+    verdict = json.loads(paths.significance.read_bytes())["verdict"]
+    return {"verdict": verdict["verdict"], "report": str(paths.report_html.relative_to(this.root)) if paths.report_html.is_relative_to(this.root) else str(paths.report_html)}
+
+
+def changes(ctx: Context) -> list[str]:
+    """What differs from the lock, a sentence each."""
+    state = ctx.run.state
+    locked = state["locked"] if state else None
+    if not locked:
+        return []
+    now = ctx.run.experiment.primary
+    return [f"Primary {key}: locked as {locked['primary'].get(key)!r}, now {now[key]!r}." for key in now if locked["primary"].get(key) != now[key]]
+
+
+def raw_lines(ctx: Context) -> dict[str, tuple[str, int]]:
+    """Where each raw answer stands: custom_id -> (file relative to the run's folder, line from 1)."""
+    found: dict[str, tuple[str, int]] = {}
+    for _condition, shard in ctx.run.trial_shards(ctx.the_trial):
+        name = ctx.run.shard_paths(shard).results.relative_to(ctx.run.paths.folder).as_posix()
+        for number, (head, _result) in enumerate(joined(ctx, shard), 1):
+            found[head.custom_id] = (name, number)
+    return found

@@ -1,0 +1,67 @@
+"""stats: turns the scores of a trial, and of the trials that share its family, into `significance.json`: effects, intervals, verdict."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from pipeline.base.rows import Item, read_rows
+from pipeline.base.schemas import write_document
+from pipeline.experiment import TYPES, Trial
+from pipeline.steps.context import Context, Run
+
+SETTINGS = ("stats", "primary", "metrics", "subgroups")
+CODE = ("pipeline/statistics", "pipeline/steps/stats.py")
+
+
+def family(this: Run, trial: Trial) -> list[Trial]:
+    """The trials whose intervals must hold together with this one's: all primary ones, where it is one of them; else it alone."""
+    contrasts = this.experiment.primary["contrasts"]
+    if trial.contrast.name not in contrasts:
+        return [trial]
+    return [t for t in this.experiment.trials.values() if t.contrast.name in contrasts]
+
+
+def inputs(ctx: Context) -> list[Path]:
+    """The family's scores; the items too where subgroups are declared."""
+    this = ctx.run
+    scores = [this.paths.trial(t.slug).scores for t in family(this, ctx.the_trial)]
+    return scores + ([this.item_file(kind) for kind in TYPES] if this.experiment.config.get("subgroups") else [])
+
+
+def targets(ctx: Context) -> list[Path]:
+    """`significance.json`."""
+    return [ctx.run.paths.trial(ctx.the_trial.slug).significance]
+
+
+def run(ctx: Context) -> dict[str, Any]:
+    """Analyse; facts are the verdict."""
+    from pipeline.statistics.analysis import analyse
+    from pipeline.statistics.settings import AnalysisSettings, TrialInfo
+    from pipeline.statistics.table import read_scores
+
+    this = ctx.run
+    trials = family(this, ctx.the_trial)
+    config = this.experiment.settings(("stats", "primary", "metrics"))
+    settings = AnalysisSettings.from_config({k: v for k, v in config.items() if v})
+    groups = _groups(this)
+    infos = {
+        t.slug: TrialInfo(t.slug, t.contrast.name, t.contrast.control, t.contrast.treatment, t.treatment.model.alias, groups=groups)
+        for t in trials
+    }
+    tables = {t.slug: read_scores(this.paths.trial(t.slug).scores) for t in trials}
+    document = analyse(tables, infos, settings, ctx.the_trial.slug)
+    write_document(targets(ctx)[0], document, "significance")
+    return {"verdict": document["verdict"]["verdict"]}
+
+
+def _groups(this: Run) -> dict[str, dict[str, str]]:
+    """Declared factor -> item key -> group, from the items' metadata."""
+    factors = this.experiment.config.get("subgroups") or []
+    groups: dict[str, dict[str, str]] = {factor: {} for factor in factors}
+    for kind in TYPES if factors else ():
+        for item in read_rows(this.item_file(kind), Item):
+            for factor in factors:
+                if item.meta.get(factor) not in (None, ""):
+                    groups[factor][item.key] = str(item.meta[factor])
+    return groups
