@@ -226,7 +226,7 @@ def _initials(gold: _Gold, word: str, said: Sequence[str]) -> bool:
 def _weight(gold: _Gold, word: str, numeric: bool) -> float:
     if word in gold.numbers:
         return NUMERIC_NUMBER if numeric else NUMBER
-    if word in _QUALIFIERS:
+    if word in _QUALIFIERS and not gold.name:
         return QUALIFIER
     if numeric:
         return NUMERIC_WORD
@@ -255,6 +255,8 @@ def _contradicted(gold: _Gold, asked: frozenset[str], said: Sequence[str], cover
                 return True
     last, first = gold.last, gold.first
     if not last or last not in covering.distinct or covering.share(first, True) or first[0] in covering.distinct:
+        return False
+    if any(covering.share(name, True) for name in gold.middle):
         return False
     if _initials(gold, first, said) or (len(first) == 1 and any(w[0] == first for w in said)):
         return False
