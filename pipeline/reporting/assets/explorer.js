@@ -189,7 +189,7 @@
     if (golds) box.append(el("p", { class: "golds" }, el("b", null, "Gold "), golds.length ? golds.flatMap((g, k) => [k ? " · " : "", el("bdi", null, g.slice(0, 2000))]) : "none: the passage does not say"));
     if (items.passage[i] !== null) box.append(el("details", { class: "inner", open: passages[items.passage[i]].length < 1500 }, el("summary", null, "Passage"), passage(passages[items.passage[i]], golds || [])));
     const [left, right] = ARMS.map((arm) => samples(arm, n));
-    const grid = el("div", { class: "sides" }, ARMS.map((arm) => el("h4", { class: arm }, el("bdi", null, data.arms[arm]), arm === data.arms[arm] ? null : el("small", null, ` ${arm}`))));
+    const grid = el("div", { class: "sides" }, ARMS.map((arm) => el("h3", { class: arm }, el("bdi", null, data.arms[arm]), arm === data.arms[arm] ? null : el("small", null, ` ${arm}`))));
     for (let k = 0; k < Math.max(left.length, right.length); k++) {
       const [a, b] = [left[k], right[k]];
       const [x, y] = a !== undefined && b !== undefined ? difference(answers.control.text[a], answers.treatment.text[b])

@@ -1,0 +1,140 @@
+"""What the figures draw, and that their SVG is stable, themed and safe."""
+
+from __future__ import annotations
+
+import re
+import threading
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+from report_factory import make_trial
+from scipy import stats
+
+from pipeline.reporting import curves, plots, svg
+from pipeline.reporting.findings import ForestRow, forest_rows, read_findings
+from pipeline.reporting.gauge import place_on
+from pipeline.reporting.numbers import scale_for
+from pipeline.reporting.pairs import Arm, Pairs, read_pairs
+
+
+def _pairs(**metrics: tuple[list[float | None], list[float | None]]) -> Pairs:
+    n = len(next(iter(metrics.values()))[0])
+    none: list[float | None] = [None] * n
+    arms = {c: Arm({m: v[i] for m, v in metrics.items()}, none, none, none, none, none) for i, c in enumerate(("control", "treatment"))}
+    return Pairs(list(metrics), [f"d|{i}" for i in range(n)], ["open"] * n, ["0"] * n, ["d"] * n, arms)
+
+
+def test_trade_off_counts_wrong_answers_not_abstentions() -> None:
+    """An abstention is not wrong on an answerable item and right on an unanswerable one; an answer to the latter is wrong."""
+    pairs = _pairs(
+        correct=([1, 0, 0, 0], [1, 0, 0, 1]),
+        abstain_rate=([0, 1, 0, 0], [0, 1, 0, 1]),
+        false_answer_rate=([None, None, None, 1], [None, None, None, 0]),
+    )
+    control, treatment = curves.trades(pairs, range(4))
+    assert (control.abstained, control.wrong) == (0.25, 0.5)
+    assert (treatment.abstained, treatment.wrong) == (0.5, 0.25)
+
+
+def test_trade_off_adds_a_total_over_several_datasets() -> None:
+    """`all` stands only beside several datasets, and weighs items alike."""
+    pairs = _pairs(correct=([1, 0, 0], [1, 1, 0]), abstain_rate=([0, 0, 0], [0, 0, 0]))
+    pairs.datasets[0] = "e"
+    found = {(t.dataset, t.condition): t.wrong for t in curves.trades(pairs, range(3))}
+    assert found[("all", "control")] == pytest.approx(2 / 3)
+    assert {d for d, _ in found} == {"d", "e", "all"}
+
+
+@pytest.mark.parametrize(("direction", "expected"), [(1, (2, 1, 1, 1, 1)), (-1, (1, 2, 1, 1, 1))])
+def test_outcomes_follow_the_direction(direction: int, expected: tuple[int, ...]) -> None:
+    """Won and lost swap where less is better; ties at the best, the worst and between are told apart; the unscored are left out."""
+    pairs = _pairs(m=([0, 0, 1, 1, 0, 0.5, None], [1, 0.5, 0, 1, 0, 0.5, 1]))
+    (row,) = curves.outcomes(pairs, range(7), "m", direction)
+    assert (row.won, row.lost, row.both_full, row.both_zero, row.tied_between) == expected
+
+
+def test_power_agrees_with_theory() -> None:
+    """At no effect power is the level; at z(0.975) + z(0.8) standard errors it is 80% (plus the far tail, which is nil)."""
+    assert curves.power(0, 1, None, 0.05) == pytest.approx(0.05)
+    assert curves.power(stats.norm.ppf(0.975) + stats.norm.ppf(0.8), 1, None, 0.05) == pytest.approx(0.8, abs=1e-4)
+    assert curves.power(1, 1, 9, 0.05) < curves.power(1, 1, None, 0.05)
+    assert curves.power(1, 1, None, 0.05, "greater") > curves.power(1, 1, None, 0.05)
+
+
+def test_gauge_places_in_order() -> None:
+    """Low, effect and high stand in order inside the picture, zero at the middle of the margin's band."""
+    places = place_on([0, 1, 3, 2, -2.5, 2.5], 2, 1, 3, 2.5)
+    assert places is not None
+    assert 0 < places["low"] < places["effect"] < places["high"] < 100
+    assert places["zero"] == pytest.approx((places["margin"]["from"] + places["margin"]["to"]) / 2, abs=0.01)
+    assert place_on([0], None, None, None, None) is None
+    assert place_on([0, 1, 0.5], 1, 0.5, None, None)["high"] == 100  # type: ignore[index]
+
+
+def test_forest_leaves_out_what_cannot_share_the_axis(tmp_path: Path) -> None:
+    """Rows on another scale or without interval are not drawn; rows beyond the limit are counted; the primary comes first."""
+    inputs = make_trial(tmp_path)
+    findings = read_findings(inputs.significance)
+    findings.document["rows"][3]["ci_low"] = None
+    findings.document["rows"][4]["metric"] = "answer_words"
+    rows, left_out = forest_rows(findings, limit=5)
+    assert (len(rows), left_out) == (5, len(findings.document["rows"]) - 2 - 5)
+    assert rows[0].primary
+    assert not any(r.primary for r in rows[1:])
+
+
+def _forest(label: str) -> str:
+    return plots.forest([ForestRow("correct", label, 0.04, 0.01, 0.07, "+4.0 [+1.0, +7.0]", True)], scale_for("correct"), 0.02)
+
+
+def test_svg_is_stable_themed_and_well_formed() -> None:
+    """Two drawings are equal; no colour is fixed; no id, style sheet or date comes from elsewhere; it is XML."""
+    one, two = _forest("all datasets"), _forest("all datasets")
+    assert one == two
+    ElementTree.fromstring(one)
+    assert not re.search(r"#[0-9a-f]{6}", one), "every colour must be a variable of the page"
+    assert "var(--treatment)" in one
+    assert "<style" not in one and "date" not in one.lower()
+    assert all(i.startswith("forest-") for i in re.findall(r'\bid="([^"]+)"', one))
+
+
+def test_svg_text_is_inert_and_literal() -> None:
+    """A dataset's name with markup, mathematics or letters that matplotlib's font lacks is printed as it is."""
+    drawn = _forest("<b>$x^2$</b> 数据")
+    assert "&lt;b&gt;$x^2$&lt;/b&gt; 数据" in drawn
+    assert "<b>" not in drawn
+
+
+def test_svg_is_the_same_from_threads() -> None:
+    """Reports written side by side do not disturb one another's settings."""
+    found: list[str] = []
+    threads = [threading.Thread(target=lambda: found.append(_forest("x"))) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(found) == 3
+    assert set(found) == {_forest("x")}
+
+
+def test_settings_of_the_user_do_not_matter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A changed default of matplotlib leaves the drawing as it was, and stays changed."""
+    import matplotlib
+
+    before = _forest("x")
+    monkeypatch.setitem(matplotlib.rcParams, "font.size", 30.0)
+    assert _forest("x") == before
+    assert matplotlib.rcParams["font.size"] == 30.0
+
+
+def test_pairs_keep_file_order_and_gaps(tmp_path: Path) -> None:
+    """Arms are joined by item, type and temperature; a missing side is None, not zero."""
+    path = tmp_path / "per_item_scores.csv"
+    header = "item_key,type,condition,temp,em,em_std,dataset,n\n"
+    path.write_text(header + "d|b,open,control,0,1,,d,1\nd|a,open,control,0,0,,d,1\nd|a,open,treatment,0,1,,d,1\n")
+    pairs = read_pairs(path)
+    assert pairs.keys == ["d|b", "d|a"]
+    assert pairs.differences("em") == [None, 1.0]
+    assert pairs.differences("nothing") == [None, None]
+    assert svg.WIDTH < 5.2, "wider figures would shrink below reading size on a phone"
