@@ -45,7 +45,7 @@ def skeleton(text: str) -> list[str]:
 
 def test_the_folder_holds_the_control_and_the_treatments_only() -> None:
     """What is described here is what lies there."""
-    assert sorted(p.stem for p in (CONFIG / "prompts").iterdir()) == sorted(["control", *TREATMENTS])
+    assert sorted(p.stem for p in (CONFIG / "prompts").glob("*.txt")) == sorted(["control", *TREATMENTS])
 
 
 @pytest.mark.parametrize("name", ["control", *TREATMENTS])

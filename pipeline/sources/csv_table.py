@@ -22,20 +22,26 @@ def items(path: Path, shown: str, source: Mapping[str, Any], type: str) -> Itera
     tab for *.tsv). `answer_separator` splits the answers' cell into several; without it the cell is one answer.
     """
     columns = Columns(source, "csv", shown)
+    names = header(path, shown, source)
     records = _records(path, shown, _delimiter(source, path, shown))
-    header, where = next(records, (None, shown))
-    if header is None:
-        raise ConfigError("the file is empty", where=where, remedy="The first line names the columns.")
-    _check_header(header, where)
-    columns.check_present(header, where)
+    columns.check_present(names, next(records)[1])
     for record, where in records:
-        if len(record) != len(header):
+        if len(record) != len(names):
             raise ConfigError(
-                f"{len(record)} cells, but the header names {len(header)} columns",
+                f"{len(record)} cells, but the header names {len(names)} columns",
                 where=where,
                 remedy="Quote cells that hold the delimiter or a line break; mind the `delimiter`.",
             )
-        yield columns.item(dict(zip(header, record, strict=True)), where), where
+        yield columns.item(dict(zip(names, record, strict=True)), where), where
+
+
+def header(path: Path, shown: str, source: Mapping[str, Any]) -> list[str]:
+    """The column names of a file. Raises ConfigError where there are none, or one has no name or stands twice."""
+    names, where = next(_records(path, shown, _delimiter(source, path, shown)), (None, shown))
+    if names is None:
+        raise ConfigError("the file is empty", where=where, remedy="The first line names the columns.")
+    _check_header(names, where)
+    return names
 
 
 def _delimiter(source: Mapping[str, Any], path: Path, shown: str) -> str:
