@@ -306,6 +306,7 @@ def test_of_several_candidates_the_right_one_is_reached(server: ServerProcess, t
 
 def test_candidates_have_our_size_our_hour_and_no_other_owner(server: ServerProcess, tmp_path: Path) -> None:
     """Another number of rows, a time before the intent, and a batch known to belong elsewhere are no candidates."""
+    server.options(steps=6)
     sub = submission(tmp_path, 6)
     sent = {"create_sent_at": time.time()}
     five = provider().create(submission(tmp_path, 5, key=OTHER), {}, Recorder())
