@@ -61,6 +61,7 @@ _OPPOSITES = tuple(
 )
 _CAPITALISED = re.compile(r"[^\W\d_]+")
 _AMOUNT = re.compile(r"\bhow (?:many|much|long|far|old|tall|big|high)\b|\bpercent|\bnumber of\b")
+_YES_NO = (("yes",), ("no",))
 _REGNAL = re.compile(r"[a-z] [IVX]+\b")
 _NO = re.compile(r"\bno\b|\bnot\b|n't\b|\bnever\b|\bcannot\b")
 
@@ -133,15 +134,18 @@ def _best(question: str, answer: str, golds: Sequence[str]) -> float:
     said = words(answer)
     if not said:
         return 0.0
-    asked = frozenset(words(question))
     covering = Covering(said)
+    near = [text for text in golds if not (every := words(text)) or every in _YES_NO or covering.touches(every)]
+    if not near:
+        return 0.0
+    asked = frozenset(words(question))
     lowered = fold(answer).lower()
     amount = bool(_AMOUNT.search(question.lower()))
     echo = hedges.asks_negatively(question)
     best = 0.0
     timed: list[_Gold] = []
-    for gold in map(_gold, golds):
-        if gold.all in (("yes",), ("no",)):
+    for gold in map(_gold, near):
+        if gold.all in _YES_NO:
             best = max(best, float(_says_no(said, lowered) == (gold.all == ("no",))))
         elif gold.dates and not amount and dates.is_date(gold.all):
             timed.append(gold)

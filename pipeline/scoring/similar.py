@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import takewhile
 
-from pipeline.scoring.words import value
+from pipeline.scoring.words import MONTHS, value
 
 DERIVED, GLUED, RELATED = 0.9, 0.8, 0.7
 """Shares of a word that is covered by another form of it, inside other letters, or by a word with the same beginning."""
@@ -31,16 +31,24 @@ class Covering:
         self.distinct = frozenset(said)
         self.glued = "".join(said)
         self.numbers = [number for word in self.distinct if (number := value(word)) is not None]
-        self._by_letter: dict[str, list[str]] = {}
+        self._by_start: dict[str, list[str]] = {}
         for word in self.distinct:
             if len(word) >= 4:
-                self._by_letter.setdefault(word[0], []).append(word)
+                self._by_start.setdefault(word[:2], []).append(word)
+
+    def touches(self, wanted: Sequence[str]) -> bool:
+        """Whether any of the `wanted` words may be covered, or is a number or month: where not, a gold need not be looked at."""
+        distinct, starts = self.distinct, self._by_start
+        for word in wanted:
+            if word in distinct or word[:2] in starts or word[0].isdigit() or word in MONTHS or (len(word) >= 6 and word in self.glued):
+                return True
+        return "".join([word[0] for word in wanted]) in distinct or "".join(wanted) in self.glued
 
     def share(self, word: str, person: bool = False) -> float:
         """How well `word` is covered, from 0 to 1. With `person`, nicknames count. Numbers are covered by themselves alone."""
         if word in self.distinct:
             return 1.0
-        others = self._by_letter.get(word[0], ())
+        others = self._by_start.get(word[:2], ())
         if word[0].isdigit():
             # a year with the digits of a citation stuck to it
             return float(len(word) == 4 and any(w.startswith(word) and w.isdigit() and len(w) <= 6 for w in others))
@@ -67,7 +75,7 @@ def _same_beginning(a: str, b: str) -> bool:
 
 
 def _misspelled(a: str, b: str) -> bool:
-    """Whether two words of the same first letter are one edit apart (two from eight letters on): Levenshtein, cut short."""
+    """Whether two words of the same beginning are one edit apart (two from eight letters on): Levenshtein, cut short."""
     limit = 1 if min(len(a), len(b)) < 8 else 2
     if abs(len(a) - len(b)) > limit or len(set(a) ^ set(b)) > 2 * limit:
         return False

@@ -93,11 +93,13 @@ def split(text: str) -> list[str]:
     if "." in text:
         text = _INITIALS.sub(lambda m: m[0].replace(".", "").replace(" ", "") + " ", text)
         text = _SPLIT_DECIMAL.sub(r"\1.\2", text)
-    text = _YEARS.sub(r"\1\2 \1\3", text)  # "1979-80"
-    text = _NAMED.sub(lambda m: m[0][:-1] + _DIGITS[m[0][-1]], text)
+    if "1" in text or "20" in text:
+        text = _YEARS.sub(r"\1\2 \1\3", text)  # "1979-80"
+    if " I" in text or " V" in text or " X" in text:
+        text = _NAMED.sub(lambda m: m[0][:-1] + _DIGITS[m[0][-1]], text)
     text = _JOINED.sub(" ", text).lower()
-    for pattern, name in _COUNTRIES:
-        if "united" in text or "britain" in text:
+    if "united" in text or "britain" in text:
+        for pattern, name in _COUNTRIES:
             text = pattern.sub(name, text)
     return _TOKEN.findall(text)
 
