@@ -170,9 +170,9 @@ def make(args: argparse.Namespace, root: Path, interactive: bool) -> list[str]:
     finally:
         check.unlink(missing_ok=True)
     asked = min(len(data.items), args.max_items or len(data.items)) * len(named)
-    shown = relative(out, root)
+    shown, trials = relative(out, root), len(experiment.trials)
     return [
-        f"{shown}: {len(named)} arms ({', '.join(named)}), {len(experiment.trials)} comparisons, {asked} requests to {args.provider}",
+        f"{shown}: {len(named)} arms ({', '.join(named)}), {trials} comparison{'s' * (trials > 1)}, {asked} requests to {args.provider}",
         f"data: {data.summary()}",
         *(f"written: {relative(path, root)}" for path in texts),
         f"try it without a model:  doit run --dry_run --config {shown}",

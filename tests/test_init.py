@@ -61,7 +61,7 @@ def test_prompts_and_a_csv_become_a_config_that_loads(project: Path, capsys: pyt
     rows = [item for item, _place in read(source, project, "closed")]
     assert rows[0] == Item(dataset="reviews", id=rows[0].id, question="Great film", answers=["good"], meta={"year": "1999"})
     shown = capsys.readouterr().out
-    assert "2 arms (control, treatment), 1 comparisons, 4 requests to openai" in shown
+    assert "2 arms (control, treatment), 1 comparison, 4 requests to openai" in shown
     assert "data: 2 closed-book items; meta: year" in shown
     assert f"doit run --dry_run --config {OUT}" in shown
 

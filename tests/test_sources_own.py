@@ -14,7 +14,7 @@ from pipeline.base.errors import ConfigError
 from pipeline.base.rows import Item, encode
 from pipeline.sources import locate, read
 from pipeline.sources.cache import cache_names, cached
-from pipeline.sources.sample import sample
+from pipeline.sources.sample import draw, sample
 
 SAMPLE = Path(__file__).parents[1] / "config" / "sample"
 
@@ -259,3 +259,13 @@ def test_every_item_is_equally_likely_to_be_drawn_whatever_the_order(total: int,
     turned = made[turn:] + made[:turn]
     assert {p for _i, p in sample(made, size)} == {p for _i, p in sample(turned, size)}
     assert len(list(sample(made, size))) == min(total, size)
+
+
+def test_seeds_draw_differently_and_evenly() -> None:
+    """Over many seeds each of 20 items is drawn about as often as the others: 5 of 20, so 250 of 1,000 times, give or take 5 sigma."""
+    made = [Item(dataset="d", id=str(n), question="q", answers=["a"]) for n in range(20)]
+    counts = dict.fromkeys((item.id for item in made), 0)
+    for seed in range(1000):
+        for item in draw(made, 5, seed):
+            counts[item.id] += 1
+    assert all(abs(count - 250) < 5 * (1000 * 0.25 * 0.75) ** 0.5 for count in counts.values())
