@@ -6,6 +6,7 @@ import json
 import logging
 import re
 from contextlib import nullcontext, suppress
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -55,7 +56,7 @@ def server(tmp_path):
 
 def provider(url, **options):
     settings = {"base_url": url, "account_id": "acme", "timeout_seconds": 5, "options": {**BRISK, **options}}
-    made = FireworksProvider(settings, MODEL)
+    made = FireworksProvider(settings)
     made.look_again_after = (0.0,)
     return made
 
@@ -346,7 +347,7 @@ def test_looking_before_creating_is_what_keeps_the_bill_single(server, tmp_path,
     sub = submission(tmp_path)
     settings = {"base_url": server.url(), "account_id": "acme", "options": BRISK}
     for _process in range(2):
-        made = kind(settings, MODEL)
+        made = kind(settings)
         ids = send(made, sub)
     end_of(made, ids, sub)
     assert bill(server) == sorted([row.custom_id for row in rows()] * times)
@@ -355,20 +356,18 @@ def test_looking_before_creating_is_what_keeps_the_bill_single(server, tmp_path,
 def test_without_looks_the_refusal_of_duplicates_still_keeps_the_bill_single(server, tmp_path):
     settings = {"base_url": server.url(), "account_id": "acme", "options": BRISK}
     sub = submission(tmp_path)
-    ids = send(Blind(settings, MODEL), sub)
+    ids = send(Blind(settings), sub)
     with pytest.raises(Ambiguous):
-        send(Blind(settings, MODEL), sub)
-    end_of(Blind(settings, MODEL), ids, sub)
+        send(Blind(settings), sub)
+    end_of(Blind(settings), ids, sub)
     assert bill(server) == [row.custom_id for row in rows()]
 
 
 def test_a_job_of_that_name_with_other_work_is_not_adopted(server, tmp_path):
     sub = submission(tmp_path)
     send(provider(server.url()), sub)
-    other = provider(server.url())
-    other.model = "accounts/fireworks/models/other"
     with pytest.raises(Rejected, match="holds other work"):
-        send(other, sub)
+        send(provider(server.url()), replace(sub, model="accounts/fireworks/models/other"))
     with pytest.raises(Rejected, match="holds other work"):
         send(provider(server.url()), sub, {"input_dataset": "another"})
     for precision, adopted in (("FP8", False), (None, True)):
@@ -690,7 +689,7 @@ def test_what_a_person_downloaded_with_the_printed_command_is_read(server, tmp_p
 def test_the_sdks_own_variables_work_and_the_config_overrides_them(server, tmp_path, monkeypatch):
     monkeypatch.setenv("FIREWORKS_BASE_URL", server.url())
     monkeypatch.setenv("FIREWORKS_ACCOUNT_ID", "from-env")
-    made = FireworksProvider({"options": BRISK}, MODEL)
+    made = FireworksProvider({"options": BRISK})
     assert send(made, submission(tmp_path))["account"] == "from-env" and posts(server) == 1
     monkeypatch.setenv("FIREWORKS_BASE_URL", "http://127.0.0.1:9")
     assert send(provider(server.url()), submission(tmp_path))["account"] == "acme"
@@ -706,18 +705,18 @@ def test_what_is_missing_or_wrong_in_the_settings_is_said_at_once(monkeypatch):
         ({**good, "base_url": "https://api.fireworks.ai/inference/v1"}, "no path"),
     ]:
         with pytest.raises(ConfigError, match=re.escape(said)):
-            FireworksProvider(settings, MODEL)
+            FireworksProvider(settings)
     with pytest.raises(StepError, match="not https"):
-        FireworksProvider({**good, "base_url": "http://fireworks.example"}, MODEL)
+        FireworksProvider({**good, "base_url": "http://fireworks.example"})
     monkeypatch.delenv("FIREWORKS_API_KEY")
     with pytest.raises(ConfigError, match="FIREWORKS_API_KEY is not set"):
-        FireworksProvider(good, MODEL)
+        FireworksProvider(good)
 
 
 def test_limits_are_the_documented_ones_unless_the_config_says_otherwise():
     base = {"base_url": "http://127.0.0.1:9", "account_id": "a"}
-    assert FireworksProvider(base, MODEL).limits().max_bytes == 500_000_000
-    own = FireworksProvider({**base, "max_rows": 7, "max_bytes": 9, "max_concurrent_jobs": 2, "max_enqueued_tokens": 5}, MODEL).limits()
+    assert FireworksProvider(base).limits().max_bytes == 500_000_000
+    own = FireworksProvider({**base, "max_rows": 7, "max_bytes": 9, "max_concurrent_jobs": 2, "max_enqueued_tokens": 5}).limits()
     assert (own.max_rows, own.max_bytes, own.max_concurrent_jobs, own.max_enqueued_tokens) == (7, 9, 2, 5)
 
 
@@ -738,10 +737,8 @@ def test_a_bad_key_is_a_plain_error(server, tmp_path, monkeypatch):
 
 
 def test_an_unknown_model_is_refused_for_good(server, tmp_path):
-    made = provider(server.url())
-    made.model = "gpt-oss-20b"
     with pytest.raises(Rejected, match="not found"):
-        send(made, submission(tmp_path))
+        send(provider(server.url()), replace(submission(tmp_path), model="gpt-oss-20b"))
 
 
 def test_the_key_shows_nowhere(server, tmp_path, caplog):

@@ -60,12 +60,11 @@ class FireworksProvider(Provider):
     name = "fireworks"
     look_again_after = (0.0, 1.0, 4.0)
 
-    def __init__(self, settings: Mapping[str, Any], model: str) -> None:
+    def __init__(self, settings: Mapping[str, Any]) -> None:
         """`settings` is the config's `provider`: base_url, account_id, timeout_seconds, limits, `options` (docs/providers/fireworks.md).
 
         The key comes from FIREWORKS_API_KEY alone. Raises ConfigError.
         """
-        self.model = model
         self._settings, options = settings, dict(settings.get("options") or {})
         self._account: str = settings.get("account_id") or os.environ.get("FIREWORKS_ACCOUNT_ID") or ""
         if not self._account:
@@ -97,7 +96,7 @@ class FireworksProvider(Provider):
         job, _now = self._look(wanted)
         if job is None:
             return None
-        self._require_ours(job, wanted)
+        self._require_ours(job, wanted, submission.model)
         return _learned(wanted, job)
 
     def create(self, submission: Submission, ids: Ids, record: Callable[[Ids], None]) -> Ids:
@@ -108,11 +107,11 @@ class FireworksProvider(Provider):
             self._provide_dataset(submission, ids)
         except HttpFault as fault:
             raise _refusal(fault) if not fault.ambiguous else Ambiguous(f"{fault.fact} (no job was asked for)") from fault
-        fields = {"model": self.model, "inputDatasetId": _full(ids, "input_dataset"), "displayName": submission.key, **self._job_fields}
+        fields = {"model": submission.model, "inputDatasetId": _full(ids, "input_dataset"), "displayName": submission.key}
         chosen = self._options.get("output_dataset", "chosen") == "chosen"
         for output in ([{"outputDatasetId": _full(ids, "output_dataset")}] if chosen else []) + [{}]:
             try:
-                job = self._api.create_job(ids["account"], ids["job"], {**fields, **output})
+                job = self._api.create_job(ids["account"], ids["job"], {**fields, **output, **self._job_fields})
             except HttpFault as fault:
                 if output and not fault.ambiguous and "output" in fault.body.lower() and self.find(submission, ids) is None:
                     log.warning("Fireworks did not take the output dataset's id (%s); it will choose one", fault.fact)
@@ -127,11 +126,11 @@ class FireworksProvider(Provider):
         key = submission.key
         return {"account": self._account, "job": key, "input_dataset": f"{key}-in", "output_dataset": f"{key}-out", **ids}
 
-    def _require_ours(self, job: Body, ids: Ids) -> None:
+    def _require_ours(self, job: Body, ids: Ids, wanted: str) -> None:
         model, dataset = wire.short(job.get("model")), wire.short(job.get("inputDatasetId"))
         precision = job.get("precision") or self._job_fields.get("precision")
         other_precision = precision != self._job_fields.get("precision", precision)
-        if (model and model != wire.short(self.model)) or (dataset and dataset != ids["input_dataset"]) or other_precision:
+        if (model and model != wire.short(wanted)) or (dataset and dataset != ids["input_dataset"]) or other_precision:
             raise Rejected(
                 f"the Fireworks job {ids['job']} holds other work (model {model}, input dataset {dataset}, precision {precision})",
                 remedy="Use --fresh to send these requests under new ids.",

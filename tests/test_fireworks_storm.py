@@ -1,0 +1,101 @@
+"""The kill storm: client killed at random again and again, server faulty and killed too. One bill, no answer lost, the same bytes."""
+
+from __future__ import annotations
+
+import os
+import random
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("fireworks", reason="the extra `fireworks` is not installed")
+
+from pipeline.base.rows import Place, RequestRow, ResultRow, encode, read_rows
+from tests.servers.harness import ServerProcess
+
+SHARDS, ROWS, KILLS = 4, 12, 10
+JOB_FAULTS = ("expire", "cancel", "error_rows", "missing_rows", "duplicate_rows", "foreign_rows", "expired_url")
+
+
+def lay_out(folder: Path) -> list[str]:
+    """Shards of requests; returns their custom_ids."""
+    ids = []
+    for shard in range(SHARDS):
+        rows = []
+        for n in range(ROWS):
+            number = shard * ROWS + n
+            place = Place(dataset="d", item_id=str(number), type="open", temp=0.0, sample_index=0)
+            body = {"messages": [{"role": "user", "content": f"What is the number {number}?"}], "max_tokens": 32}
+            rows.append(RequestRow(custom_id=f"{number:032x}", answer_key=f"k{number}", place=place, body=body))
+        path = folder / "rows" / f"t0_p{shard:02d}.jsonl"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"".join(encode(row) + b"\n" for row in rows))
+        ids += [row.custom_id for row in rows]
+    return ids
+
+
+def start(folder: Path, url: str) -> subprocess.Popen[bytes]:
+    env = {**os.environ, "FIREWORKS_API_KEY": "fw_storm_key", "PATH": "/nowhere"}
+    with open(folder / "stderr.txt", "ab") as errors:
+        return subprocess.Popen(
+            [sys.executable, "-m", "tests.queue_run", str(folder), url], env=env, cwd=Path(__file__).parents[1], stderr=errors
+        )
+
+
+def results(folder: Path) -> bytes:
+    return b"".join(path.read_bytes() for path in sorted((folder / "answers").glob("*/results.jsonl")))
+
+
+def calm_results(tmp_path: Path) -> bytes:
+    with ServerProcess("fireworks", tmp_path / "calm_server") as server:
+        lay_out(tmp_path / "calm")
+        assert start(tmp_path / "calm", server.url).wait(120) == 0
+        assert server.admin("summary") == {"billed": SHARDS * ROWS, "requests": SHARDS * ROWS, "duplicates": 0}
+    return results(tmp_path / "calm")
+
+
+def calls(server: ServerProcess) -> int:
+    return int(server.rows("SELECT COUNT(*) AS n FROM log")[0]["n"])
+
+
+def killed(client: subprocess.Popen[bytes], server: ServerProcess, after: int) -> bool:
+    """SIGKILL the client once the server has seen `after` more calls; False where it ended before."""
+    end = calls(server) + after
+    while calls(server) < end:
+        if client.poll() is not None:
+            return False
+        time.sleep(0.005)
+    client.kill()
+    client.wait()
+    return True
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_killed_ten_times_the_results_are_the_same_bytes_and_nothing_is_billed_twice(tmp_path):
+    calm, chance, kills, runs = calm_results(tmp_path), random.Random(5), 0, 0
+    folder = tmp_path / "storm"
+    asked = lay_out(folder)
+    with ServerProcess("fireworks", tmp_path / "server") as server:
+        server.options(chaos=0.1, running_polls=3)
+        server.faults(*({"kind": kind, "count": 2} for kind in JOB_FAULTS))
+        while True:
+            runs += 1
+            client = start(folder, server.url)
+            if kills < KILLS and killed(client, server, chance.randint(1, 14)):
+                kills += 1
+                if kills % 3 == 0:
+                    server.kill()
+                    server.start()
+            elif client.wait(200) == 0:
+                break
+            assert runs < 4 * KILLS, (folder / "stderr.txt").read_text()[-3000:]
+        rows = [row for path in sorted((folder / "answers").glob("*/results.jsonl")) for row in read_rows(path, ResultRow)]
+        assert [row.custom_id for row in rows] == asked and {row.outcome for row in rows} == {"answered"}
+        assert results(folder) == calm
+        assert server.admin("summary") == {"billed": len(asked), "requests": len(asked), "duplicates": 0}
+        assert {row["kind"] for row in server.rows("SELECT kind FROM faults WHERE left = 0")} == set(JOB_FAULTS)
+        assert kills == KILLS
