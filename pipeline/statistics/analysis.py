@@ -62,6 +62,7 @@ def analyse(tables: Mapping[str, ScoreTable], trials: Mapping[str, TrialInfo], s
             "tost_alpha": settings.tost_alpha,
             "tost_margins": dict(settings.tost_margins),
             "missing_outcomes": list(settings.missing_outcomes),
+            "robustness": settings.robustness,
         },
         "primary": {
             "metric": p.metric,
@@ -87,7 +88,7 @@ def analyse(tables: Mapping[str, ScoreTable], trials: Mapping[str, TrialInfo], s
         ],
         "pooled": _pooled(primary),
         "usd_per_correct": _usd(primary, trial),
-        "robustness": [],
+        "robustness": _robustness(primary, settings),
         "answers": {condition: _answers(table, arm) for arm, condition in enumerate(CONDITIONS)},
         "unpaired": _unpaired(table),
         "notes": _notes(table, settings, role),
@@ -233,6 +234,15 @@ def _usd(primary: Comparison, trial: TrialInfo) -> dict[str, Any] | None:
         return None
     cost = np.array([p[1] - p[0] for p in pairs if p is not None])
     return usd_per_correct(cost, primary.difference[priced], primary.table.cluster[primary.index][priced], ALPHA)
+
+
+def _robustness(primary: Comparison, settings: AnalysisSettings) -> list[dict[str, Any]]:
+    if not settings.robustness:
+        return []
+    from pipeline.statistics.robust import gee  # statsmodels is an extra
+
+    found = gee(primary)
+    return [found] if found else []
 
 
 def _answers(table: ScoreTable, arm: int) -> dict[str, int]:

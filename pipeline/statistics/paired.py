@@ -18,10 +18,10 @@ from pipeline.statistics.proportions import tango_interval, tango_z
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
-FEW_CLUSTERS = 40
-"""Below this many clusters CR2 with Satterthwaite degrees of freedom takes the place of G/(G-1) and G-1."""
 MIN_CLUSTERS = 10
 """Below this many clusters there is no p-value and no verdict; also the fewest clusters with a non-zero difference that t needs."""
+FEW_GRADED = 30
+"""Graded differences are skewed more often than not: below this many non-zero clusters their interval carries a warning."""
 TANGO_ITEMS, TANGO_DISCORDANT = 200, 25
 """One answer per item, 0 or 1, no clusters: below either, Tango's score interval takes the place of t."""
 
@@ -76,16 +76,15 @@ class ClusterSums:
 def robust_variance(sums: ClusterSums) -> tuple[float, float]:
     """Variance of D and its degrees of freedom.
 
-    From 40 clusters on G/(G-1) * sum (S_g - m_g D)^2 / N^2 with G-1 (Liang & Zeger 1986); below, CR2 with Satterthwaite degrees of
-    freedom under independence (Bell & McCaffrey 2002; Pustejovsky & Tipton 2018), which have a closed form for a mean.
+    CR2 with Satterthwaite degrees of freedom under independence (Bell & McCaffrey 2002; Pustejovsky & Tipton 2018), which have a closed
+    form for a mean. With clusters of equal size that is G/(G-1) * sum (S_g - m_g D)^2 / N^2 with G-1 (Liang & Zeger 1986), and with
+    single items the paired t; with unequal ones it covers better at any number of clusters (benchmarks/calibration.py).
     Returns (nan, nan) for fewer than two clusters.
     """
     g, n = sums.clusters, sums.items
     if g < 2:
         return float("nan"), float("nan")
     squares = sums.residual**2
-    if g >= FEW_CLUSTERS:
-        return float(squares.sum()) * g / (g - 1) / n**2, float(g - 1)
     share = sums.size / n
     variance = float((squares / (1 - share)).sum()) / n**2
     q = sums.size * share / (1 - share)
@@ -98,7 +97,7 @@ class Effect:
 
     def __init__(self, sums: ClusterSums, binary: bool) -> None:
         """`binary`: one answer per item, scored 0 or 1 (so that S_g of a singleton is -1, 0 or 1)."""
-        self.sums = sums
+        self.sums, self.binary = sums, binary
         self.value = sums.effect
         variance, self.df = robust_variance(sums)
         self.se = float(np.sqrt(variance))
@@ -113,10 +112,7 @@ class Effect:
         """The name of the interval and of the test it inverts."""
         if self.score:
             return "score (Tango 1998)"
-        few = self.sums.clusters < FEW_CLUSTERS
-        if self.sums.singletons:
-            return "t (paired)"
-        return "t (cluster-robust CR2, Satterthwaite)" if few else "t (cluster-robust)"
+        return "t (paired)" if self.sums.singletons else "t (cluster-robust CR2, Satterthwaite)"
 
     @property
     def informative_needed(self) -> int:
@@ -127,6 +123,26 @@ class Effect:
     def informative(self) -> int:
         """The clusters that count towards `informative_needed`: the score interval needs no discordant pair."""
         return self.sums.clusters if self.score else self.sums.informative
+
+    @property
+    def warnings(self) -> list[str]:
+        """What the reader of the interval must know: cases where the calibration finds it too narrow, or where there is none."""
+        sums, found = self.sums, []
+        if sums.clusters < MIN_CLUSTERS:
+            found.append(f"{sums.clusters} clusters: below {MIN_CLUSTERS} there is no p-value, and the interval may be too narrow")
+        elif not self.testable:
+            found.append(
+                f"{sums.informative} clusters differ: below {MIN_CLUSTERS} there is no p-value, and the interval may be too narrow"
+            )
+        elif not (self.score or self.binary) and sums.informative < FEW_GRADED:
+            found.append(
+                f"{sums.informative} clusters differ: below {FEW_GRADED}, and with skewed differences, the interval may be too narrow"
+            )
+        if sums.items**2 < sums.clusters / 2 * float((sums.size**2).sum()):
+            found.append("clusters of very unequal size: the interval may be too narrow")
+        if not self.score and not self.se > 0:
+            found.append("no item differs between the arms: no interval")
+        return found
 
     @property
     def testable(self) -> bool:

@@ -9,7 +9,7 @@ import numpy as np
 
 from pipeline.statistics.compare import Comparison
 from pipeline.statistics.effect_sizes import effect_sizes
-from pipeline.statistics.paired import FEW_CLUSTERS, MIN_CLUSTERS, Effect
+from pipeline.statistics.paired import MIN_CLUSTERS, Effect
 from pipeline.statistics.planning import z_sum
 from pipeline.statistics.proportions import mcnemar
 from pipeline.statistics.resampling import bootstrap_t, sign_flip
@@ -54,7 +54,7 @@ def row(c: Comparison, settings: AnalysisSettings, temp: Temp, type_: str, datas
         "bounds": {"failed": c.missing(("failed",), info, ALPHA), "unanswered": c.missing(OUTCOMES, info, ALPHA)},
         "effect_sizes": effect_sizes(c.control, c.treatment) if checks and c.graded else None,
         "mde": standard_error(effect) * z_sum() if standard_error(effect) > 0 else None,
-        "warnings": _warnings(effect),
+        "warnings": effect.warnings,
     }  # fmt: skip
 
 
@@ -89,17 +89,3 @@ def _design_effect(c: Comparison) -> float | None:
     n = len(c.index)
     naive = float(np.var(c.difference, ddof=1)) / n if n > 1 else 0.0
     return c.effect.se**2 / naive if naive > 0 and c.effect.se > 0 else None
-
-
-def _warnings(effect: Effect) -> list[str]:
-    sums, found = effect.sums, []
-    thin = f": below {MIN_CLUSTERS} there is no p-value, and the interval may be too narrow"
-    if sums.clusters < MIN_CLUSTERS:
-        found.append(f"{sums.clusters} clusters{thin}")
-    elif not effect.testable:
-        found.append(f"only {sums.informative} clusters differ between the arms{thin}")
-    elif not effect.score and sums.clusters < FEW_CLUSTERS and effect.df < MIN_CLUSTERS - 1:
-        found.append(f"clusters of very unequal size: they count as {effect.df + 1:.1f}")
-    if not effect.score and not effect.se > 0:
-        found.append("no item differs between the arms: no interval")
-    return found

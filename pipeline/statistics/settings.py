@@ -67,6 +67,8 @@ class AnalysisSettings:
 
     Truncated and refused answers exist and count as wrong; their bounds are printed, and a caveat where they would reverse it.
     """
+    robustness: bool = False
+    """Also estimate the primary effect by GEE (needs the `robust` extra)."""
     primary: Primary = field(default_factory=Primary)
     metrics: Mapping[str, MetricInfo] = field(default_factory=dict)
 
