@@ -63,7 +63,7 @@ def test_aggregate_prints_oriented_simultaneous_intervals(tmp_path: Path) -> Non
 
 
 def test_provenance_shows_every_key_and_stays_inert(tmp_path: Path) -> None:
-    """Known keys get their sections, unknown ones are shown all the same, text is escaped, nested attempts are a line each."""
+    """Known keys get their sections, unknown ones are shown all the same, text is escaped, nested attempts are a table."""
     out = tmp_path / "provenance.html"
     write_provenance_report(
         {
@@ -81,7 +81,7 @@ def test_provenance_shows_every_key_and_stays_inert(tmp_path: Path) -> None:
         out,
     )
     page = out.read_text("utf-8")
-    for text in ("a" * 64, "0.1.0", "e" * 64, "job j-1\njob j-2", "t0_control_p01", "no look before this one", "v-new", "Something new"):
+    for text in ("a" * 64, "0.1.0", "e" * 64, ">j-1<", ">j-2<", "t0_control_p01", "no look before this one", "v-new", "Something new"):
         assert text in page
     assert "<script" not in page
     assert "script-src &#39;none&#39;" in page

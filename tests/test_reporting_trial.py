@@ -163,7 +163,7 @@ def test_published_example_is_readable(tmp_path: Path) -> None:
     write_trial_report(inputs)
     text = (inputs.out_dir / "report.md").read_text("utf-8")
     assert "concise is better than plain on correct by 3.9 points" in text
-    assert "| correct ↑ | all datasets · temp 0 | 1,000 | 51.2% | 55.1% | +3.9 |" in text
+    assert "| correct ↑ | all datasets | 1,000 | 51.2% | 55.1% | +3.9 |" in text
     assert "### correct by domain" in text
 
 

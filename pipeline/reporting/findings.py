@@ -75,9 +75,30 @@ class Findings:
         """(effect, low, high) as the verdict is read: oriented and simultaneous."""
         return self.verdict["effect"], self.verdict["low"], self.verdict["high"]
 
+    @property
+    def level(self) -> str:
+        """Of the intervals: `95%`."""
+        return f"{self.document['settings']['confidence_level']:.0%}"
+
+    @property
+    def temps(self) -> set[Any]:
+        """The temperatures that rows speak of."""
+        return {r["temp"] for r in self.document["rows"]}
+
     def rows(self, role: str) -> list[Document]:
-        """The rows of one role, in the document's order."""
-        return [r for r in self.document["rows"] if r["role"] == role]
+        """The rows of one role in the document's order, without those that repeat another.
+
+        A trial with one dataset per type says the same of `all` open-book items and of that dataset: the first such row stands for both.
+        """
+        same = ("metric", "temp", "n_items", "n_clusters", "control_mean", "treatment_mean", "se", "ci_low", "ci_high")
+        found: dict[tuple[Any, ...], Document] = {}
+        for row in self.document["rows"]:
+            found.setdefault(tuple(row[k] for k in same) if row is not self.primary else (), row)
+        return [r for r in found.values() if r["role"] == role]
+
+    def where(self, row: Document) -> str:
+        """The part of the data a row speaks of: `squad_v2 · open book`, with the temperature where there are several."""
+        return where(row, with_temp=len(self.temps) > 1)
 
 
 def read_findings(path: Path) -> Findings:
@@ -102,12 +123,14 @@ def row_scale(row: Document) -> Scale:
     return scale_for(str(row["metric"]), None if low is None or high is None else (high - low) / 2)
 
 
-def where(row: Document) -> str:
+def where(row: Document, *, with_temp: bool = True) -> str:
     """The part of the data a row speaks of: `squad_v2 · open book · temp 0.7`."""
     parts = ["all datasets" if row["dataset"] == "all" else str(row["dataset"])]
     if row["type"] != "all":
         parts.append(f"{row['type']} book")
-    return " · ".join([*parts, f"temp {plain(row['temp'])}"])
+    if with_temp:
+        parts.append(f"temp {plain(row['temp'])}")
+    return " · ".join(parts)
 
 
 def wish(row: Document) -> str:
@@ -115,16 +138,16 @@ def wish(row: Document) -> str:
     return {True: "↑", False: "↓"}.get(row["higher_is_better"], "")
 
 
-def table(rows: list[Document]) -> list[dict[str, str]]:
-    """One line of strings per row, for HTML and Markdown alike. Effects are treatment - control, unoriented."""
+def table(findings: Findings, role: str) -> list[dict[str, str]]:
+    """One line of strings per distinct row of `role`, for HTML and Markdown alike. Effects are treatment - control, unoriented."""
     lines = []
-    for row in rows:
+    for row in findings.rows(role):
         scale = row_scale(row)
         lines.append(
             {
                 "metric": str(row["metric"]),
                 "wish": wish(row),
-                "where": where(row),
+                "where": findings.where(row),
                 "n": count(row["n_items"]),
                 "clusters": count(row["n_clusters"]),
                 "control": scale.level(row["control_mean"]),
@@ -199,12 +222,13 @@ class ForestRow:
     primary: bool
 
 
-def forest_rows(findings: Findings, limit: int = 30) -> tuple[list[ForestRow], int]:
+def forest_rows(findings: Findings, limit: int = 24) -> tuple[list[ForestRow], int]:
     """Rows for the forest plot, by metric, the primary one first; and how many of them were left out beyond `limit`.
 
     Only rows on the primary's scale (points or raw units) can share its axis.
     """
-    drawn = [r for r in findings.document["rows"] if None not in (r["effect"], r["ci_low"], r["ci_high"])]
+    distinct = findings.rows("primary") + findings.rows("exploratory")
+    drawn = [r for r in distinct if None not in (r["effect"], r["ci_low"], r["ci_high"])]
     drawn = [r for r in drawn if row_scale(r).factor == findings.scale.factor]
     order: dict[str, int] = {findings.metric: 0}
     for row in drawn:
@@ -218,7 +242,7 @@ def forest_rows(findings: Findings, limit: int = 30) -> tuple[list[ForestRow], i
             low, high = row["simultaneous_low"], row["simultaneous_high"]
         heading = " ".join(filter(None, (row["metric"], wish(row), "" if row["role"] == "primary" else "(exploratory)")))
         text = f"{findings.scale.number(row['effect'])} {findings.scale.interval(low, high)}"
-        made.append(ForestRow(heading, where(row), row["effect"], low, high, text, primary))
+        made.append(ForestRow(heading, findings.where(row), row["effect"], low, high, text, primary))
     return made, max(0, len(drawn) - limit)
 
 
