@@ -117,6 +117,12 @@ def test_what_both_accept(name: str, field: str, value: Any) -> None:
     assert agree({**WHOLE[name], field: value}, name)
 
 
+@pytest.mark.parametrize("outcome", ["answered", "truncated", "refused", "filtered", "failed"])
+def test_the_five_outcomes(outcome: str) -> None:
+    """Each is known to both."""
+    assert agree({**WHOLE["result_row"], "outcome": outcome}, "result_row")
+
+
 def test_the_one_difference_is_a_count_with_a_zero_fraction() -> None:
     """JSON Schema cannot tell 1.0 from 1; the decoder refuses it. The schema says so in words."""
     row = {**WHOLE["result_row"], "usage": {"prompt_tokens": 1.0}}

@@ -266,6 +266,8 @@ def test_seeds_draw_differently_and_evenly() -> None:
     made = [Item(dataset="d", id=str(n), question="q", answers=["a"]) for n in range(20)]
     counts = dict.fromkeys((item.id for item in made), 0)
     for seed in range(1000):
-        for item in draw(made, 5, seed):
+        drawn = draw(made, 5, seed)
+        assert drawn == [item for item in made if item in drawn]  # in the order given
+        for item in drawn:
             counts[item.id] += 1
     assert all(abs(count - 250) < 5 * (1000 * 0.25 * 0.75) ** 0.5 for count in counts.values())
