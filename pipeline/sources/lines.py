@@ -62,4 +62,3 @@ def json_document(path: Path, shown: str, kind: type[Kind], remedy: str) -> Kind
         raise ConfigError(f"not JSON: {e}", where=where, remedy=remedy) from None
     except RecursionError:
         raise ConfigError("nested too deeply", where=shown, remedy=remedy) from None
-
