@@ -1,6 +1,7 @@
-"""`python -m tests.queue_run FOLDER URL`: the real queue works off the shards of a folder against a Fireworks test server.
+"""`python -m tests.queue_run FOLDER URL [--careless]`: the real queue works off the shards of a folder against a Fireworks test server.
 
-A process of its own, so that it can be killed. Prints nothing; exits 0 once every shard is published.
+A process of its own, so that it can be killed. Prints nothing; exits 0 once every shard is published. `--careless` creates without
+looking first: the mutation that the kill storm must catch.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from pipeline.base.files import sweep_temporaries
 from pipeline.layout import ShardPaths
 from pipeline.providers.fireworks import FireworksProvider
 from pipeline.providers.money import Budget
+from pipeline.providers.protocol import Ids, Submission
 from pipeline.providers.queue import Queue
 from pipeline.providers.shard import Desk, Shard
 from pipeline.records.answers import AnswerStore
@@ -23,9 +25,17 @@ MODEL = "accounts/fireworks/models/gpt-oss-20b"
 BRISK = {"look_seconds": 0.01, "retry_seconds": 20, "retry_attempts": 20, "retry_wait_seconds": 0.01}
 
 
-def run(folder: Path, url: str) -> None:
+class Careless(FireworksProvider):
+    """Sees no job that an earlier process made."""
+
+    def find(self, submission: Submission, ids: Ids) -> Ids | None:
+        """None, always."""
+        return None
+
+
+def run(folder: Path, url: str, kind: type[FireworksProvider]) -> None:
     """Submit and collect every shard `rows/*.jsonl`; results go to `answers/<shard>/results.jsonl`."""
-    provider = FireworksProvider({"base_url": url, "account_id": "acme", "timeout_seconds": 5, "options": BRISK})
+    provider = kind({"base_url": url, "account_id": "acme", "timeout_seconds": 5, "options": BRISK})
     desk = Desk(
         run_id="storm",
         provider=provider,
@@ -51,4 +61,4 @@ def run(folder: Path, url: str) -> None:
 
 
 if __name__ == "__main__":
-    run(Path(sys.argv[1]), sys.argv[2])
+    run(Path(sys.argv[1]), sys.argv[2], Careless if "--careless" in sys.argv else FireworksProvider)

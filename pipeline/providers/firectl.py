@@ -14,10 +14,10 @@ from pathlib import Path
 log = logging.getLogger(__name__)
 
 
-def firectl_command(output_dataset: str, folder: Path, old_order: bool = False) -> list[str]:
+def firectl_command(account: str, output_dataset: str, folder: Path, old_order: bool = False) -> list[str]:
     """The command that downloads a dataset into `folder`. The words' order has changed over time; the documentation shows both."""
     verb = ["download", "dataset"] if old_order else ["dataset", "download"]
-    return ["firectl", *verb, output_dataset, "--output-dir", str(folder)]
+    return ["firectl", *verb, output_dataset, "--output-dir", str(folder), "--account-id", account]
 
 
 def printed(command: list[str]) -> str:
@@ -31,12 +31,12 @@ def downloaded(folder: Path) -> dict[str, Path]:
     return {str(p.relative_to(folder)): p for p in files}
 
 
-def download_with_firectl(output_dataset: str, folder: Path, timeout: float = 600.0) -> bool:
+def download_with_firectl(account: str, output_dataset: str, folder: Path, timeout: float = 600.0) -> bool:
     """Download with firectl into `folder`, which must not exist yet; False where it is not installed or fails (the reason is logged)."""
     if shutil.which("firectl") is None:
         return False
     for old_order in (False, True):
-        command = firectl_command(output_dataset, folder, old_order)
+        command = firectl_command(account, output_dataset, folder, old_order)
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
         try:

@@ -271,12 +271,12 @@ class FireworksProvider(Provider):
     def _by_firectl(self, ids: Ids, folder: Path, reason: StepError) -> dict[str, Path]:
         if not folder.exists():
             partial = _temporary(folder, "part")
-            if firectl.download_with_firectl(ids["output_dataset"], partial):
+            if firectl.download_with_firectl(ids["account"], ids["output_dataset"], partial):
                 partial.rename(folder)
             shutil.rmtree(partial, ignore_errors=True)
         files = firectl.downloaded(folder) if folder.exists() else {}
         if not files:
-            command = firectl.printed(firectl.firectl_command(ids["output_dataset"], folder))
+            command = firectl.printed(firectl.firectl_command(ids["account"], ids["output_dataset"], folder))
             raise StepError(
                 f"{reason.fact}", where=reason.where, remedy=f"Try again later, or run: {command} ; and then run again."
             ) from reason
