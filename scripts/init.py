@@ -37,6 +37,8 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--base_url", metavar="URL", help="of an openai_compatible provider")
     p.add_argument("--price", metavar="IN,OUT", help="dollars per million tokens; without it a paid provider runs unpriced")
     p.add_argument("--max_items", type=int, metavar="N", help="ask at most so many, drawn at random")
+    p.add_argument("--metric", metavar="[NAME=]USE", action="append", default=[], help="built-in or module:function; the first is primary")
+    p.add_argument("--subgroup", metavar="NAME", action="append", default=[], help="column of meta whose groups are compared")
     p.add_argument("--margin", type=float, help="the smallest difference in accuracy that matters, such as 0.05")
     p.add_argument("--out", metavar="FILE", type=Path, help="default: config/my_experiment.yaml")
     p.add_argument("--force", action="store_true", help="overwrite what is there")
@@ -125,6 +127,19 @@ def arms(args: argparse.Namespace, root: Path, texts: dict[Path, str]) -> dict[s
     return found
 
 
+def check_analysis(args: argparse.Namespace, data: Data, root: Path) -> None:
+    """Raise AbidingError where a metric cannot be had or a subgroup is no column of every item."""
+    from pipeline.scoring.metrics import load
+    from pipeline.scoring.settings import ScoringSettings
+
+    for metric in ScoringSettings.from_config({"metrics": init_config.metrics(args.metric)}).metrics:
+        load(metric, root)
+    for name in args.subgroup:
+        if lacking := next((item for item in data.items if name not in item.meta), None):
+            known = ", ".join(lacking.meta) or "none"
+            raise UsageError(f"item {lacking.id!r} has no {name!r} in its meta", where="--subgroup", remedy=f"It has: {known}.")
+
+
 def instruction(args: argparse.Namespace, data: Data, root: Path, texts: dict[Path, str]) -> str:
     """The file of the user turn's template."""
     if args.instruction is None:
@@ -152,6 +167,7 @@ def make(args: argparse.Namespace, root: Path, interactive: bool) -> list[str]:
     compiled = compile(text, template)
     for item in data.items:
         turns(compiled, item)
+    check_analysis(args, data, root)
     for path, wanted in [*texts.items(), (out, None)]:
         if path.exists() and not args.force and (wanted is None or path.read_text("utf-8") != wanted):
             raise UsageError("is there already", where=relative(path, root), remedy="Choose another --out, or overwrite it with --force.")

@@ -19,7 +19,8 @@ def compose(args: argparse.Namespace, arms: dict[str, str | None], data: Data, i
         provider["base_url"] = args.base_url
     # Anthropic's current API takes no sampling parameters at all.
     free = args.provider != "anthropic"
-    primary: dict[str, Any] = {"metric": "correct", "type": data.type, "alternative": "two-sided"}
+    scorers = metrics(args.metric)
+    primary: dict[str, Any] = {"metric": scorers[0]["name"] if scorers else "correct", "type": data.type, "alternative": "two-sided"}
     if args.margin is not None:
         primary["margin"] = args.margin
     blocks = [
@@ -32,10 +33,18 @@ def compose(args: argparse.Namespace, arms: dict[str, str | None], data: Data, i
         _yaml(sources={f"{data.type}_book": [data.source]}, task_instructions={f"{data.type}_book": instruction}),
         "# What the verdict is about. `margin` is the smallest difference that matters: with it the verdict may be `equivalent`.",
         _yaml(primary=primary),
+        *([_yaml(metrics=scorers)] if scorers else []),
+        *([_yaml(subgroups=args.subgroup)] if args.subgroup else []),
     ]
     if args.provider not in ("local", "vllm_file"):
         blocks += _pricing(args.price)
     return "\n".join(blocks)
+
+
+def metrics(given: list[str]) -> list[dict[str, str]]:
+    """`[NAME=]USE` flags as the config's `metrics`; the name is by default the function's."""
+    named = [text.partition("=") if "=" in text else (text.rpartition(":")[2], "=", text) for text in given]
+    return [{"name": name, "use": use} for name, _equals, use in named]
 
 
 def _pricing(price: str | None) -> list[str]:

@@ -95,6 +95,23 @@ def test_own_instruction_and_jsonl_of_any_shape(project: Path) -> None:
     assert made(project)["sources"]["closed_book"][0]["columns"] == {"question": "text", "answers": "label"}
 
 
+SCORER = """
+def says_a_label(item, answer, row):
+    return float(answer.strip().lower() in ("good", "bad"))
+"""
+
+
+def test_own_metrics_and_subgroups(project: Path) -> None:
+    """The first metric is the primary one; a subgroup is a column of meta."""
+    (project / "my_scorer_of_init.py").write_text(SCORER)
+    flags = ("--metric", "my_scorer_of_init:says_a_label", "--metric", "right=exact_match", "--subgroup", "year")
+    assert run("--control", "A", "--treatment", "B", *REVIEWS, *PROVIDER, *flags) == 0
+    config = made(project)
+    assert config["primary"]["metric"] == "says_a_label"
+    assert config["metrics"] == [{"name": "says_a_label", "use": "my_scorer_of_init:says_a_label"}, {"name": "right", "use": "exact_match"}]
+    assert config["subgroups"] == ["year"]
+
+
 def test_prices_margin_sizes_and_anthropic(project: Path) -> None:
     """What the flags say stands in the config; Anthropic gets no sampling parameters."""
     flags = ("--provider", "anthropic", "--model", "m", "--price", "0.5,2", "--margin", "0.05", "--max_items", "1")
@@ -134,6 +151,9 @@ WRONG: list[tuple[str, tuple[str, ...], str]] = [
     ("arm twice", ("--control", "A", "--treatment", "x=B", "--treatment", "x=C", *REVIEWS, *PROVIDER), "two arms are called 'x'"),
     ("a treatment called control", ("--control", "A", "--treatment", "control=B", *REVIEWS, *PROVIDER), "two arms are called 'control'"),
     ("items", (*PAIR, *REVIEWS, *PROVIDER, "--max_items", "0"), "--max_items: 0 is no number of items"),
+    ("no such metric", (*PAIR, *REVIEWS, *PROVIDER, "--metric", "wisdom"), "'wisdom' is no built-in metric"),
+    ("no such module", (*PAIR, *REVIEWS, *PROVIDER, "--metric", "nowhere_at_all:f"), "cannot import 'nowhere_at_all'"),
+    ("no such subgroup", (*PAIR, *REVIEWS, *PROVIDER, "--subgroup", "genre"), "has no 'genre' in its meta"),
     ("bad row", (*PAIR, "--data", "bad.csv", *PROVIDER), "bad.csv:3: item"),
 ]
 
