@@ -65,13 +65,16 @@ def half_of(question: str) -> int:
 
 def load(path: Path, halves: Sequence[int]) -> list[Judged]:
     """The judged answers of the wanted halves, improper questions and missing verdicts left out."""
-    return [
-        Judged(system, _mended(row["question"]), _mended(row[f"answer_{system}"]), _mended(row["golden_answer"]).split("/"), bool(row[f"judge_{system}"]))
-        for row in json.loads(path.read_text("utf-8"))
-        if not row["improper"] and half_of(row["question"]) in halves
-        for system in SYSTEMS
-        if row[f"judge_{system}"] is not None
-    ]  # fmt: skip
+    rows = [row for row in json.loads(path.read_text("utf-8")) if not row["improper"] and half_of(row["question"]) in halves]
+    judged = []
+    for row in rows:
+        question, golds = _mended(row["question"]), _mended(row["golden_answer"]).split("/")
+        judged += [
+            Judged(system, question, _mended(row[f"answer_{system}"]), golds, verdict)
+            for system in SYSTEMS
+            if (verdict := row[f"judge_{system}"]) is not None
+        ]
+    return judged
 
 
 def contains(question: str, answer: str, golds: Sequence[str]) -> bool:

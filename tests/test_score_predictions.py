@@ -7,28 +7,24 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from scripts.score_predictions import main
 
+from scripts.score_predictions import main
 from tests.shared_data import shared
 
-SQUAD = {
-    "version": "v2.0",
-    "data": [
-        {
-            "title": "t",
-            "paragraphs": [
-                {
-                    "context": "c",
-                    "qas": [
-                        {"id": "a", "question": "?", "is_impossible": False, "answers": [{"text": "big red dog", "answer_start": 0}, {"text": ".", "answer_start": 0}]},
-                        {"id": "b", "question": "?", "is_impossible": False, "answers": [{"text": "the cat", "answer_start": 0}]},
-                        {"id": "c", "question": "?", "is_impossible": True, "answers": [], "plausible_answers": [{"text": "fish", "answer_start": 0}]},
-                    ],
-                }
-            ],
-        }
-    ],
-}  # fmt: skip
+
+def _qa(key: str, golds: list[str], plausible: list[str] | None = None) -> dict[str, Any]:
+    answers = [{"text": gold, "answer_start": 0} for gold in golds]
+    return {
+        "id": key,
+        "question": "?",
+        "is_impossible": not golds,
+        "answers": answers,
+        "plausible_answers": [{"text": t} for t in plausible or []],
+    }
+
+
+QAS = [_qa("a", ["big red dog", "."]), _qa("b", ["the cat"]), _qa("c", [], ["fish"])]
+SQUAD = {"version": "v2.0", "data": [{"title": "t", "paragraphs": [{"context": "c", "qas": QAS}]}]}
 
 
 def run(capsys: pytest.CaptureFixture[str], *args: object) -> tuple[int, dict[str, Any], str]:

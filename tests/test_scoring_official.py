@@ -61,8 +61,15 @@ def test_item_without_golds_wants_the_empty_answer() -> None:
 
 @pytest.mark.parametrize(
     ("dataset", "kind"),
-    [("squad_v2", "squad_v2"), ("SQuAD-v2.0", "squad_v2"), ("nq_open", "nq_open"), ("NQ", "nq_open"), ("triviaqa", "triviaqa"), ("TriviaQA rc", "triviaqa"), ("mine", "default")],
-)  # fmt: skip
+    [
+        ("squad_v2", "squad_v2"),
+        ("SQuAD-v2.0", "squad_v2"),
+        ("nq_open", "nq_open"),
+        ("NQ", "nq_open"),
+        ("TriviaQA rc", "triviaqa"),
+        ("mine", "default"),
+    ],
+)
 def test_kind_by_name(dataset: str, kind: str) -> None:
     """A dataset is scored by how its name begins; the config may say otherwise."""
     assert kind_of(dataset) == kind

@@ -42,7 +42,7 @@ class ItemScorer:
         item = self.item
         false_answer = 1 if item.is_unanswerable else None
         normal = self._normalise(text)
-        supported = item.context is None or not normal or self._settings.support.supported(normal, item.context, self._kind)
+        supported = item.context is None or self._settings.support.supported(text, normal, item.context, self._kind)
         unsupported = None if item.context is None else int(not supported)
         if outcome != "answered":
             return Scores(0, 0.0, 0, false_answer, unsupported, 0)

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 from pipeline.scoring import dates, hedges
 from pipeline.scoring.similar import Covering
-from pipeline.scoring.words import MONTHS, fold, value, words
+from pipeline.scoring.words import MONTHS, fold, listed, value, words
 
 THRESHOLD = 0.45
 """Coverage from which an answer is correct. Fitted, as are the weights."""
@@ -36,28 +36,40 @@ CLOSE = 0.005
 CONTRADICTED = 0.4
 """Most that a gold can have where the answer names another of that surname, or the opposite."""
 
-STOP = frozenset(
+STOP = listed(
     "a an the of in on at to for by with and or from as is are was were be been it its this that these those his her their s ca c circa"
-    " about around approximately roughly over nearly some into during".split()
+    " about around approximately roughly over nearly some into during"
 )
-_TITLES = frozenset(
+_TITLES = listed(
     "sir mr mrs ms doctor president king queen general captain justice judge prime minister lord lady prince princess pope saint jr sr"
-    " reverend rev emperor empress professor colonel major sergeant chief congresswoman senator governor mbe obe".split()
+    " reverend rev emperor empress professor colonel major sergeant chief congresswoman senator governor mbe obe"
 )
-_GENERIC = frozenset(
+_GENERIC = listed(
     "city county state country company act season episode series film movie book song river mountain ocean sea island region area party"
     " system process type group people time year team club university college school government house court army church war battle republic"
-    " kingdom province district high north south east west northern southern eastern western southeastern southwestern northeastern northwestern new national international uk us".split()
+    " kingdom province district high north south east west northern southern eastern western southeastern southwestern northeastern"
+    " northwestern new national international uk us"
 )
-_QUALIFIERS = frozenset(
-    "more than less least most up over old older young under only just nearly almost exact exactly total year period each per plu age".split()
+_QUALIFIERS = listed(
+    "more than less least most up over old older young under only just nearly almost exact exactly total year period each per plu age"
 )
 _OPPOSITES = tuple(
-    frozenset(group.split())
-    for group in (
-        "north south east west|northern southern eastern western|left right|upper lower|male female|before after|increase decrease"
-        "|maximum minimum|inside outside|winter summer spring autumn|public private"
-    ).split("|")
+    map(
+        listed,
+        (
+            "north south east west",
+            "northern southern eastern western",
+            "left right",
+            "upper lower",
+            "male female",
+            "before after",
+            "increase decrease",
+            "maximum minimum",
+            "inside outside",
+            "winter summer spring autumn",
+            "public private",
+        ),
+    )
 )
 _CAPITALISED = re.compile(r"[^\W\d_]+")
 _AMOUNT = re.compile(r"\bhow (?:many|much|long|far|old|tall|big|high)\b|\bpercent|\bnumber of\b")
@@ -132,10 +144,10 @@ def _is_part(question: str, answer: str, golds: Sequence[str]) -> bool:
 
 def _best(question: str, answer: str, golds: Sequence[str]) -> float:
     said = words(answer)
-    if not said:
-        return 0.0
+    if not said:  # nothing, or a sign: "*", "×"
+        return float(bool(answer.strip()) and answer.strip() in [gold.strip() for gold in golds])
     covering = Covering(said)
-    near = [text for text in golds if not (every := words(text)) or every in _YES_NO or covering.touches(every)]
+    near = [gold for gold in golds if covering.touches(gold)]
     if not near:
         return 0.0
     asked = frozenset(words(question))
@@ -153,7 +165,7 @@ def _best(question: str, answer: str, golds: Sequence[str]) -> float:
             score = _score(gold, asked, said, covering, answer)
             if score > best and (echo or not hedges.denied(lowered, gold.text)):
                 best = score
-        elif gold.text and gold.text in lowered.split():  # a sign: "*", "×"
+        elif gold.text and gold.text in lowered.split():
             best = 1.0
     return max(best, _dated(timed, asked, said)) if timed else best
 

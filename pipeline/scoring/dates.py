@@ -8,17 +8,17 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Sequence
 
-from pipeline.scoring.words import MONTHS
+from pipeline.scoring.words import MONTHS, listed
 
 Date = tuple[int | None, int | None, int | None]
 
 # A year may have the digits of a citation stuck to it ("released in 20171"), as web answers do when their markup is lost.
 _YEAR = re.compile(r"(1\d{3}|20\d\d)\d{0,2}")
 _DECADE = re.compile(r"(?:1\d|20)\d0s")
-_BESIDE_DATES = frozenset(
+_BESIDE_DATES = listed(
     "late early mid first published release released year season summer spring fall autumn winter bc ad bce ce monday tuesday wednesday"
     " thursday friday saturday sunday since until after before between end beginning start decade"
-    " the a an of in on at to for by with and or from as c ca circa about around approximately during".split()
+    " the a an of in on at to for by with and or from as c ca circa about around approximately during"
 )
 
 

@@ -5,17 +5,18 @@ from __future__ import annotations
 import re
 
 _DENIED = re.compile(
-    r"(?:\bnot|n't|\bnever|\brather than|\binstead of|\bother than|\bneither)\s+(?:(?:in|at|on|by|the|a|an|is|it)\s+){0,2}[\"']?$"
+    r"(?:\bnot|n't|\bnever|\brather than|\binstead of|\bother than|\bneither)"
+    r"\s+(?:(?:in|at|on|by|the|a|an|is|it)\s+){0,2}[\"']?$"
 )
 _NEGATION = re.compile(r"\b(?:not|never|no|neither|except)\b|n't\b")
 _VERB = re.compile(r"\b(?:is|was|are|were|has|have|had|did|does|called|known|won|wrote|by|in)\b")
 _SEVERAL = re.compile(
-    r"\b(?:name|list|what are|what were|who are|who were|which are|who all|both|two|three|four|five|six|all|some|types|examples|members|or)\b"
+    r"\b(?:name|list|what are|what were|who are|who were|which are|who all|both|two|three|four|five|six|all|some|types|examples"
+    r"|members|or)\b"
 )
 _ASKS = re.compile(r"\b(?:who|whom|whose|what|which|when|where|how|is|was|are|were|did|does|do)\b")
-_ALTERNATIVES = re.compile(
-    r"(?<!known as )(?<!called )((?:[A-Z0-9][\w.'-]*(?: [A-Z0-9][\w.'-]*){0,3}, (?:the )?){2,}or (?:the |maybe |possibly )?[A-Z0-9][\w.'-]*(?: [A-Z0-9][\w.'-]*){0,3})"
-)
+_NAME = r"[A-Z0-9][\w.'-]*(?: [A-Z0-9][\w.'-]*){0,3}"
+_ALTERNATIVES = re.compile(rf"(?<!known as )(?<!called )((?:{_NAME}, (?:the )?){{2,}}or (?:the |maybe |possibly )?{_NAME})")
 _EITHER = re.compile(r"\beither (?:the )?(\S+(?: \S+){0,3}),? or (?:the )?(\S+(?: \S+){0,3})")
 _OR = re.compile(r",? (?:or|and/or) (?:maybe |possibly |perhaps )?|,\s+|;\s*")
 _LINE_MARK = re.compile(r"^\s*(?:\d+[.)]|[-*•])\s*")

@@ -55,6 +55,13 @@ def normalise(text: str, kind: str = "default") -> str:
     return _NORMALISERS[kind](text)
 
 
+def tokens(text: str, kind: str = "default") -> list[str]:
+    """The white-space tokens of `text` in the normal form of `kind`, articles and all: faster, where single tokens are looked up."""
+    if kind == "nq_open" and not text.isascii():
+        text = unicodedata.normalize("NFD", text)
+    return text.lower().translate(_TO_SPACE if kind == "triviaqa" else _DELETE).split()
+
+
 def kind_of(dataset: str, kinds: Mapping[str, str] | None = None) -> str:
     """The kind under which `dataset` is scored: as `kinds` says, else by how its name begins, else `default`.
 

@@ -5,23 +5,27 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import takewhile
 
-from pipeline.scoring.words import MONTHS, value
+from pipeline.scoring.words import RESPELLED, value
 
 DERIVED, GLUED, RELATED = 0.9, 0.8, 0.7
 """Shares of a word that is covered by another form of it, inside other letters, or by a word with the same beginning."""
 
 _NICKNAMES = {
-    name: group.split()[0]
+    name: group[0]
     for group in (
-        "robert bob bobby rob|william bill billy will|james jim jimmy|john johnny jack|michael mike mick|thomas tom tommy"
-        "|edward ed eddie ted|richard rick dick ricky|charles charlie chuck|joseph joe joey|gregory greg|steven steve stephen"
-        "|daniel dan danny|matthew matt|christopher chris|anthony tony|elizabeth liz beth betty|katherine kate kathy katie catherine"
-        "|margaret maggie peggy|patrick pat|samuel sam|benjamin ben|nicholas nick|alexander alex|andrew andy|david dave|timothy tim"
-        "|kenneth ken|ronald ron|donald don|jeffrey jeff|peter pete|philip phil|susan sue|deborah debbie|rebecca becky|jennifer jenny jen"
-        "|frederick fred freddie fredrick|lawrence larry|raymond ray|gerald jerry|walter walt"
-    ).split("|")
-    for name in group.split()
-}
+        names.split()
+        for names in (
+            "robert bob bobby rob", "william bill billy will", "james jim jimmy", "john johnny jack", "michael mike mick",
+            "thomas tom tommy", "edward ed eddie ted", "richard rick dick ricky", "charles charlie chuck", "joseph joe joey",
+            "gregory greg", "steven steve stephen", "daniel dan danny", "matthew matt", "christopher chris", "anthony tony",
+            "elizabeth liz beth betty", "katherine kate kathy katie catherine", "margaret maggie peggy", "patrick pat", "samuel sam",
+            "benjamin ben", "nicholas nick", "alexander alex", "andrew andy", "david dave", "timothy tim", "kenneth ken", "ronald ron",
+            "donald don", "jeffrey jeff", "peter pete", "philip phil", "susan sue", "deborah debbie", "rebecca becky",
+            "jennifer jenny jen", "frederick fred freddie fredrick", "lawrence larry", "raymond ray", "gerald jerry", "walter walt",
+        )
+    )
+    for name in group
+}  # fmt: skip
 
 
 class Covering:
@@ -30,19 +34,25 @@ class Covering:
     def __init__(self, said: Sequence[str]) -> None:
         self.distinct = frozenset(said)
         self.glued = "".join(said)
+        self._starts = {word[:2] for word in said}
         self.numbers = [number for word in self.distinct if (number := value(word)) is not None]
         self._by_start: dict[str, list[str]] = {}
         for word in self.distinct:
             if len(word) >= 4:
                 self._by_start.setdefault(word[:2], []).append(word)
 
-    def touches(self, wanted: Sequence[str]) -> bool:
-        """Whether any of the `wanted` words may be covered, or is a number or month: where not, a gold need not be looked at."""
-        distinct, starts = self.distinct, self._by_start
+    def touches(self, gold: str) -> bool:
+        """Whether any word of `gold` may be covered, or is more than a plain word: where not, it need not be looked at closely."""
+        if not gold.isascii() or not (gold.islower() or gold.istitle()):
+            return True
+        wanted = gold.lower().split()
+        glued = "".join(wanted)
+        if not glued.isalpha() or not RESPELLED.isdisjoint(wanted) or glued in self.glued:
+            return True
         for word in wanted:
-            if word in distinct or word[:2] in starts or word[0].isdigit() or word in MONTHS or (len(word) >= 6 and word in self.glued):
+            if word[:2] in self._starts or (len(word) >= 6 and word in self.glued):
                 return True
-        return "".join([word[0] for word in wanted]) in distinct or "".join(wanted) in self.glued
+        return "".join([word[0] for word in wanted]) in self.distinct
 
     def share(self, word: str, person: bool = False) -> float:
         """How well `word` is covered, from 0 to 1. With `person`, nicknames count. Numbers are covered by themselves alone."""

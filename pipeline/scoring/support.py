@@ -5,16 +5,13 @@ from __future__ import annotations
 import functools
 from dataclasses import dataclass
 
-from pipeline.scoring.normalise import normalise
+from pipeline.scoring.normalise import normalise, tokens
 
 STRATEGIES = ("baseline", "overlap")
 
-
-@functools.lru_cache(64)
-def _source(passage: str, kind: str) -> tuple[str, frozenset[str]]:
-    # Items of one passage stand together in the shards, so a few remembered passages are enough.
-    text = normalise(passage, kind)
-    return text, frozenset(text.split())
+# Items of one passage stand together in the shards, so a few remembered passages are enough.
+_passage_text = functools.lru_cache(64)(normalise)
+_passage_words = functools.lru_cache(64)(lambda passage, kind: frozenset(tokens(passage, kind)))
 
 
 @dataclass(frozen=True)
@@ -29,12 +26,23 @@ class Support:
     threshold: float = 0.5
     min_token_overlap: float = 0.6
 
-    def supported(self, answer: str, passage: str, kind: str = "default") -> bool:
-        """Whether `passage` supports the normalised `answer`. An answer without any token claims nothing: True."""
-        text, words = _source(passage, kind)
-        if answer in text:
+    def supported(self, text: str, normal: str, passage: str, kind: str = "default") -> bool:
+        """Whether `passage` supports the answer `text`, whose normal form is `normal`. An answer without any token claims nothing: True."""
+        if not normal or _quoted(text, passage):
             return True
         if self.strategy == "baseline":
-            return False
-        tokens = answer.split()
-        return sum(token in words for token in tokens) >= self.min_token_overlap * len(tokens)
+            return normal in _passage_text(passage, kind)
+        words, said = _passage_words(passage, kind), normal.split()
+        return sum([token in words for token in said]) >= self.min_token_overlap * len(said)
+
+
+def _quoted(text: str, passage: str) -> bool:
+    # Found as it is, between white space: then it is in the normal form too, which need not be made.
+    at = passage.find(text)
+    if at < 0 or (at > 0 and not passage[at - 1].isspace()):
+        return False
+    return passage[at + len(text) : at + len(text) + 1] in ("", " ", "\n") or passage[at + len(text) : at + len(text) + 2] in (
+        ". ",
+        ", ",
+        "; ",
+    )

@@ -10,6 +10,11 @@ import re
 import unicodedata
 
 
+def listed(text: str) -> frozenset[str]:
+    """The words of a list written as one text."""
+    return frozenset(text.split())
+
+
 def _numbered(text: str, start: int = 0) -> dict[str, int]:
     return {word: n for n, word in enumerate(text.split(), start)}
 
@@ -34,7 +39,7 @@ _TENS_DIGITS = {str(n) for n in _TENS.values()}
 
 _SAME = dict(
     pair.split("=")
-    for pair in (
+    for pair in listed(
         "km=kilometer kilometre=kilometer kilometres=kilometer kilometers=kilometer mi=mile miles=mile ft=foot feet=foot metre=meter"
         " metres=meter meters=meter cm=centimeter mm=millimeter kg=kilogram lb=pound lbs=pound pounds=pound yrs=year yr=year years=year"
         " hrs=hour hr=hour min=minute mins=minute sec=second percent=% percentage=% usa=us mt=mount st=saint ste=saint dr=doctor &=and"
@@ -43,8 +48,11 @@ _SAME = dict(
         " british=uk britain=uk american=us america=us english=england french=france german=germany spanish=spain italian=italy"
         " indian=india chinese=china japanese=japan canadian=canada australian=australia russian=russia irish=ireland scottish=scotland"
         " mexican=mexico greek=greece dutch=netherlands european=europe egyptian=egypt"
-    ).split()
+    )
 )
+
+RESPELLED = frozenset(_NUMBER_WORDS) | frozenset(_SCALES) | frozenset(MONTHS) | frozenset(_SAME) | {"united", "great", "yes", "no"}
+"""Words in lower case that become others, or mean more than themselves."""
 
 _COUNTRIES = (
     (re.compile(r"\bunited states(?: of america)?\b"), "us"),
@@ -105,7 +113,8 @@ def split(text: str) -> list[str]:
 
 
 @functools.lru_cache(1 << 13)
-def _plain(text: str) -> tuple[str, ...]:
+def words(text: str) -> tuple[str, ...]:
+    """The plain words of `text`, in order."""
     found: list[str] = []
     for token in split(text):
         if token[0].isdigit():
@@ -123,11 +132,6 @@ def _plain(text: str) -> tuple[str, ...]:
         else:
             found.append(stem(_SAME.get(token, token)))
     return tuple(found)
-
-
-def words(text: str) -> tuple[str, ...]:
-    """The plain words of `text`, in order."""
-    return _plain(text)
 
 
 def value(word: str) -> float | None:
