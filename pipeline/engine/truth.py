@@ -64,6 +64,6 @@ def _jobs(session: Session, trial: Trial) -> tuple[dict[str, list[str]], dict[st
         status[key] = JOB_STATUS[record["state"]]
         if names := [str(a["ids"]["job"]) for a in record["attempts"] if a["ids"].get("job")]:
             jobs[key] = names
-        if names := [str(a["ids"]["dataset"]) for a in record["attempts"] if a["ids"].get("dataset")]:
+        if names := [str(a["ids"]["input_dataset"]) for a in record["attempts"] if a["ids"].get("input_dataset")]:
             datasets[key] = names
     return jobs, status, datasets

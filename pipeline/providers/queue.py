@@ -10,13 +10,15 @@ from pathlib import Path
 
 from pipeline.base.checkpoints import announce
 from pipeline.base.errors import StepError, Stopped
+from pipeline.base.rows import encode
 from pipeline.providers.money import token_bounds, worst_usd
-from pipeline.providers.protocol import Ambiguous, JobState, JobStatus, NoRoomNow
+from pipeline.providers.protocol import Ambiguous, JobState, JobStatus, Limits, NoRoomNow
 from pipeline.providers.shard import Shard
 from pipeline.records.lock import holder
 from pipeline.records.stop import StopToken
 
 AMBIGUOUS_TRIES = 5
+SAFETY = 0.9  # of a byte limit: wire rows differ from ours by a few words each
 NO_ROOM_PATIENCE = 120  # renewed tries, each after a wait, before we ask the person to come back later
 
 
@@ -29,14 +31,14 @@ class Queue:
         stop: StopToken,
         *,
         slots: int | None,
-        max_enqueued_tokens: int | None,
+        limits: Limits,
         poll_seconds: float,
         start_timeout: float,
         progress: Callable[[str, Shard], None],
     ) -> None:
         """`slots`: jobs in flight at once; `start_timeout`: seconds (by the provider's clock) after which a job that never started is given up."""
         self.shards = {shard.name: shard for shard in shards}
-        self._stop, self._slots, self._tokens = stop, slots, max_enqueued_tokens
+        self._stop, self._slots, self._limits = stop, slots, limits
         self._poll_seconds, self._start_timeout, self._progress = poll_seconds, start_timeout, progress
         self._lock = threading.RLock()
         self._jitter = random.Random(0)
@@ -88,17 +90,27 @@ class Queue:
         chosen = shard.sendable()
         if not chosen:
             return False
-        if self._tokens is not None:
-            room = self._tokens - sum(self._expected(s) for s in flying)
-            fitting = _prefix(chosen, lambda i: token_bounds(shard.rows[i].body)[0], room)
-            if not fitting and not flying:
-                raise StepError(f"one request of {shard.name} alone exceeds max_enqueued_tokens ({self._tokens})", where="provider.max_enqueued_tokens", remedy="Raise it.")
-            chosen = fitting
+        chosen = self._within_limits(shard, chosen, flying)
         chosen = self._affordable(shard, chosen, bool(flying))
         if not chosen:
             return False
         shard.promise(chosen)
         return True
+
+    def _within_limits(self, shard: Shard, chosen: list[int], flying: list[Shard]) -> list[int]:
+        """As much of `chosen` as one job may hold, and as the account may have enqueued beside what is in flight."""
+        limits = self._limits
+        if limits.max_rows is not None:
+            chosen = chosen[: limits.max_rows]
+        if limits.max_bytes is not None and shard.paths.rows.stat().st_size > limits.max_bytes * SAFETY:
+            chosen = _prefix(chosen, lambda i: len(encode(shard.rows[i])) + 1, limits.max_bytes * SAFETY)
+        if limits.max_enqueued_tokens is not None and chosen:
+            room = limits.max_enqueued_tokens - sum(self._expected(s) for s in flying)
+            fitting = _prefix(chosen, lambda i: token_bounds(shard.rows[i].body)[0], room)
+            if not fitting and not flying:
+                raise StepError(f"one request of {shard.name} alone exceeds {limits.max_enqueued_tokens} tokens", where="provider.max_enqueued_tokens", remedy="Raise it.")
+            chosen = fitting
+        return chosen
 
     def _affordable(self, shard: Shard, chosen: list[int], flying: bool) -> list[int]:
         budget = shard.desk.budget

@@ -55,7 +55,7 @@ def make_provider(this: Run) -> Provider:
         return LocalProvider(settings, models, this.paths.folder / "local_model.log")
     from pipeline.providers.remote import make_remote
 
-    return make_remote(name, settings, this.paths)
+    return make_remote(name, settings)
 
 
 class Oracle:
@@ -107,7 +107,7 @@ def make_queue(this: Run) -> Queue:
         shards,
         this.stop,
         slots=min(slots) if slots else None,
-        max_enqueued_tokens=limits.max_enqueued_tokens,
+        limits=limits,
         poll_seconds=settings.get("poll_seconds", POLL_SECONDS.get(exp.provider, DEFAULT_POLL_SECONDS)),
         start_timeout=settings.get("start_timeout_hours", 26.0) * HOURS,
         progress=lambda event, shard: this.progress(event, shard.name),
