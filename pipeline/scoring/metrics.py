@@ -186,5 +186,7 @@ def _follow(path: Path, root: Path, found: dict[Path, None]) -> None:
         else:
             continue
         for name in names:
-            if (imported := _below(name, root)) and not name.startswith("pipeline"):
-                _follow(imported, root, found)
+            parts = name.split(".")
+            for n in range(1, len(parts) + 1):  # importing a.b runs a/__init__.py too
+                if parts[0] != "pipeline" and (imported := _below(".".join(parts[:n]), root)):
+                    _follow(imported, root, found)
