@@ -108,6 +108,12 @@ def test_a_torn_line_and_a_missing_column_are_named(tmp_path):
         read_scores(path)
 
 
+def test_a_file_that_is_no_text_is_named(tmp_path):
+    (tmp_path / "scores.csv").write_bytes(b"item_key,\xff\x00\n")
+    with pytest.raises(ManifestError, match=r"scores\.csv: not readable as CSV"):
+        read_scores(tmp_path / "scores.csv")
+
+
 def test_an_empty_score_file_is_an_empty_table(tmp_path):
     table = table_of(tmp_path, [])
     assert len(table) == 0 and table.unpaired == []

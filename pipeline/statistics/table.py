@@ -94,7 +94,10 @@ def read_scores(path: str | Path) -> ScoreTable:
 
     Raises ManifestError naming file, line and column where a cell is missing or no number, or a row stands twice.
     """
-    columns, names = _read_columns(Path(path))
+    try:
+        columns, names = _read_columns(Path(path))
+    except (UnicodeDecodeError, csv.Error) as e:
+        raise ManifestError(f"not readable as CSV: {e}", where=str(path), remedy=REMEDY) from None
     conditions = names["condition"]
     if strange := [c for c in conditions if c not in CONDITIONS]:
         raise ManifestError(f"condition {strange[0]!r} is neither control nor treatment", where=str(path))
