@@ -31,7 +31,8 @@ def fieller_rows(runs: int, rng: Rng) -> Iterator[Row]:
             if found:
                 finite += 1
                 covered += found[1] <= truth <= found[2]
-        yield f"Fieller coverage, finite in {100 * finite / runs:.0f}%", f"n = {n}, effect {effect:g}", covered, finite, 0.925, None, "95 or more"
+        setting = f"n = {n}, effect {effect:g}, finite in {100 * finite / runs:.0f}%"
+        yield "Fieller coverage", setting, covered, finite, 0.925, None, "95 or more"
 
 
 def score_table(difference: np.ndarray, cluster: np.ndarray, dataset: np.ndarray | None = None) -> ScoreTable:

@@ -1,7 +1,7 @@
 """Simulated paired experiments with a known truth: differences of items drawn from a few values, clustered or not.
 
-A population is a set of values that an item's difference (treatment - control) can take, with probabilities. Clusters draw their own probabilities
-from a Dirichlet law around them, which gives the differences exactly the intra-cluster correlation asked for.
+A population is a set of values that an item's difference (treatment - control) can take, with probabilities. Clusters draw their own
+probabilities from a Dirichlet law around them, which gives the differences exactly the intra-cluster correlation asked for.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ def f1_like(share: float, effect: float = 0.0) -> Population:
 
 
 def replicated(k: int, effect: float = 0.0, concentration: float = 1.0) -> Population:
-    """K right-or-wrong answers per item and arm, averaged; an item's chance of being right is Beta(c, c), moved by `effect` in the treatment."""
+    """K right-or-wrong answers per item and arm, averaged; an item's chance is Beta(c, c), moved by `effect` on average."""
     from scipy import special, stats
 
     nodes, weights = special.roots_jacobi(40, concentration - 1, concentration - 1)
@@ -120,7 +120,7 @@ def totals(population: Population, design: Design, runs: int, rng: np.random.Gen
         size = min(block, runs - start)
         if design.correlation > 0:
             own = rng.standard_gamma(p * (1 / design.correlation - 1), size=(size, len(sizes), len(p)))
-            # A tiny shape can underflow to 0 in all places; then the cluster is of one kind.
+            # Tiny shapes can underflow to 0 in all places; such a cluster takes the population's probabilities.
             own = np.where(own.sum(axis=2, keepdims=True) > 0, own, p)
             own /= own.sum(axis=2, keepdims=True)
         else:
