@@ -38,6 +38,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--price", metavar="IN,OUT", help="dollars per million tokens; without it a paid provider runs unpriced")
     p.add_argument("--max_items", type=int, metavar="N", help="ask at most so many, drawn at random")
     p.add_argument("--metric", metavar="[NAME=]USE", action="append", default=[], help="built-in or module:function; the first is primary")
+    p.add_argument("--range", metavar="LOW,HIGH", help="of the metrics: an answer that failed or was cut then counts as the worst")
     p.add_argument("--subgroup", metavar="NAME", action="append", default=[], help="column of meta whose groups are compared")
     p.add_argument("--margin", type=float, help="the smallest difference in accuracy that matters, such as 0.05")
     p.add_argument("--out", metavar="FILE", type=Path, help="default: config/my_experiment.yaml")
@@ -132,7 +133,7 @@ def check_analysis(args: argparse.Namespace, data: Data, root: Path) -> None:
     from pipeline.scoring.metrics import load
     from pipeline.scoring.settings import ScoringSettings
 
-    for metric in ScoringSettings.from_config({"metrics": init_config.metrics(args.metric)}).metrics:
+    for metric in ScoringSettings.from_config({"metrics": init_config.metrics(args.metric, args.range)}).metrics:
         load(metric, root)
     for name in args.subgroup:
         if lacking := next((item for item in data.items if name not in item.meta), None):

@@ -19,7 +19,7 @@ def compose(args: argparse.Namespace, arms: dict[str, str | None], data: Data, i
         provider["base_url"] = args.base_url
     # Anthropic's current API takes no sampling parameters at all.
     free = args.provider != "anthropic"
-    scorers = metrics(args.metric)
+    scorers = metrics(args.metric, args.range)
     primary: dict[str, Any] = {"metric": scorers[0]["name"] if scorers else "correct", "type": data.type, "alternative": "two-sided"}
     if args.margin is not None:
         primary["margin"] = args.margin
@@ -41,10 +41,11 @@ def compose(args: argparse.Namespace, arms: dict[str, str | None], data: Data, i
     return "\n".join(blocks)
 
 
-def metrics(given: list[str]) -> list[dict[str, str]]:
-    """`[NAME=]USE` flags as the config's `metrics`; the name is by default the function's."""
+def metrics(given: list[str], limits: str | None) -> list[dict[str, Any]]:
+    """`[NAME=]USE` flags as the config's `metrics`, all of the range `limits`; the name is by default the function's."""
     named = [text.partition("=") if "=" in text else (text.rpartition(":")[2], "=", text) for text in given]
-    return [{"name": name, "use": use} for name, _equals, use in named]
+    rest = {} if limits is None else {"range": _pair(limits, "--range", "range", "As in 0,1.")}
+    return [{"name": name, "use": use, **rest} for name, _equals, use in named]
 
 
 def _pricing(price: str | None) -> list[str]:
@@ -53,12 +54,16 @@ def _pricing(price: str | None) -> list[str]:
             "# Give input_per_million and output_per_million (dollars) instead, and costs are planned, capped (max_usd) and reported.",
             _yaml(pricing={"allow_unpriced": True}),
         ]
-    try:
-        given, out = (float(part) for part in price.split(","))
-    except ValueError:
-        remedy = "Dollars per million tokens in and out, as in 0.15,0.60."
-        raise UsageError(f"{price!r} is no price", where="--price", remedy=remedy) from None
+    given, out = _pair(price, "--price", "price", "Dollars per million tokens in and out, as in 0.15,0.60.")
     return [_yaml(pricing={"input_per_million": given, "output_per_million": out})]
+
+
+def _pair(text: str, flag: str, what: str, remedy: str) -> list[float]:
+    try:
+        first, second = (float(part) for part in text.split(","))
+    except ValueError:
+        raise UsageError(f"{text!r} is no {what}", where=flag, remedy=remedy) from None
+    return [first, second]
 
 
 def _yaml(**values: Any) -> str:

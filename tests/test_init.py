@@ -104,11 +104,13 @@ def says_a_label(item, answer, row):
 def test_own_metrics_and_subgroups(project: Path) -> None:
     """The first metric is the primary one; a subgroup is a column of meta."""
     (project / "my_scorer_of_init.py").write_text(SCORER)
-    flags = ("--metric", "my_scorer_of_init:says_a_label", "--metric", "right=exact_match", "--subgroup", "year")
+    flags = ("--metric", "my_scorer_of_init:says_a_label", "--metric", "right=exact_match", "--range", "0,1", "--subgroup", "year")
     assert run("--control", "A", "--treatment", "B", *REVIEWS, *PROVIDER, *flags) == 0
     config = made(project)
     assert config["primary"]["metric"] == "says_a_label"
-    assert config["metrics"] == [{"name": "says_a_label", "use": "my_scorer_of_init:says_a_label"}, {"name": "right", "use": "exact_match"}]
+    own, built_in = config["metrics"]
+    assert own == {"name": "says_a_label", "use": "my_scorer_of_init:says_a_label", "range": [0.0, 1.0]}
+    assert built_in == {"name": "right", "use": "exact_match", "range": [0.0, 1.0]}
     assert config["subgroups"] == ["year"]
 
 
@@ -152,6 +154,8 @@ WRONG: list[tuple[str, tuple[str, ...], str]] = [
     ("a treatment called control", ("--control", "A", "--treatment", "control=B", *REVIEWS, *PROVIDER), "two arms are called 'control'"),
     ("items", (*PAIR, *REVIEWS, *PROVIDER, "--max_items", "0"), "--max_items: 0 is no number of items"),
     ("no such metric", (*PAIR, *REVIEWS, *PROVIDER, "--metric", "wisdom"), "'wisdom' is no built-in metric"),
+    ("range", (*PAIR, *REVIEWS, *PROVIDER, "--metric", "length", "--range", "1,0"), "1"),
+    ("no range", (*PAIR, *REVIEWS, *PROVIDER, "--metric", "length", "--range", "wide"), "'wide' is no range"),
     ("no such module", (*PAIR, *REVIEWS, *PROVIDER, "--metric", "nowhere_at_all:f"), "cannot import 'nowhere_at_all'"),
     ("no such subgroup", (*PAIR, *REVIEWS, *PROVIDER, "--subgroup", "genre"), "has no 'genre' in its meta"),
     ("bad row", (*PAIR, "--data", "bad.csv", *PROVIDER), "bad.csv:3: item"),
