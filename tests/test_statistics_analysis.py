@@ -138,7 +138,7 @@ def test_the_same_answers_are_equivalent_only_if_there_are_enough(tmp_path):
     few = document(tmp_path, paired_rows(a[:40], a[:40]))["verdict"]
     assert few["verdict"] == "undecided" and few["more_items"] > 0
     clustered = document(tmp_path, paired_rows(a, a, size=2))["verdict"]
-    assert clustered["verdict"] == "no_verdict" and "no cluster of items that differs" in clustered["reason"]
+    assert clustered["verdict"] == "no_verdict" and "no informative cluster" in clustered["reason"]
 
 
 def test_few_clusters_give_no_p_value_and_no_verdict(tmp_path):
@@ -372,3 +372,43 @@ def test_two_temperatures_each_have_their_rows_and_the_first_is_primary(tmp_path
     found = analyse({"t1": table_of(tmp_path, rows)}, {"t1": trial()}, QUICK, "t1")
     assert [r["temp"] for r in found["rows"] if r["dataset"] == "all" and r["type"] == "all"] == [0, 0.7]
     assert found["primary"]["temperature"] == 0
+
+
+def test_a_trial_without_the_primary_comparison_does_not_stop_the_others(tmp_path):
+    a, b = random_arms(60, 1)
+    tables = {"t1": table_of(tmp_path, paired_rows(a, b)), "t2": table_of(tmp_path, paired_rows(a, b, temp="0.7"), "2.csv")}
+    trials = {"t1": trial("t1"), "t2": trial("t2", "c_vs_a", "c")}
+    found = analyse(tables, trials, QUICK, "t1")
+    assert [m["trial"] for m in found["family"]["members"]] == ["t1"] and "Trial t2 lacks" in found["notes"][-1]
+
+
+cells = st.sampled_from(["0", "1", "0.5", ""])
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    st.lists(
+        st.tuples(cells, cells, st.sampled_from(["open", "closed"]), st.sampled_from(["", "p", "q"]), st.integers(0, 1)),
+        min_size=1,
+        max_size=14,
+    )
+)
+def test_any_small_table_gives_a_valid_document_or_says_why_not(tmp_path, items):
+    rows = []
+    for condition, place in (("control", 0), ("treatment", 1)):
+        for i, (*values, kind, cluster, failed) in enumerate(items):
+            confidence = "-0.5" if cluster else ""
+            rows.append(
+                score_row(
+                    f"{kind[0]}|{i}", condition, 0, f1=values[place], type=kind, cluster=cluster, failed=failed, confidence=confidence
+                )
+            )
+            rows[-1]["correct"] = values[place]
+    groups = {"half": {r["item_key"]: "xy"[i % 2] for i, r in enumerate(rows)}}
+    try:
+        found = document(tmp_path, rows, groups=groups, item_usd={r["item_key"]: (0.1, 0.2) for r in rows}, usd_per_item=0.1)
+    except ConfigError as e:
+        assert "has metric 'correct' in both arms" in str(e)
+        return
+    assert found["verdict"]["verdict"] in ("no_verdict", "undecided", "better", "worse", "equivalent", "not_inferior")
+    assert found["verdict"]["n_clusters"] >= 10 or found["verdict"]["verdict"] == "no_verdict"

@@ -62,8 +62,8 @@ def test_without_a_margin_only_rules_one_two_three_and_six():
 @pytest.mark.parametrize(
     ("made", "words"),
     [
-        (evidence(0.01, 0.05, informative=4), "only 4 clusters"),
-        (evidence(0.01, 0.05, informative=0), "no cluster"),
+        (evidence(0.01, 0.05, informative=4), "only 4 informative clusters"),
+        (evidence(0.01, 0.05, informative=0), "no informative cluster"),
         (evidence(0.01, 0.05, unplanned_look="a look at 5,000 items was not planned"), "a look at 5,000 items was not planned"),
         (evidence(0.01, 0.05, worst_low=-0.01, worst_high=0.1), "missing answers could reverse it"),
         (evidence(-0.05, -0.01, worst_low=-0.1, worst_high=0.01), "missing answers could reverse it"),

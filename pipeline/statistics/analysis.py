@@ -34,7 +34,7 @@ def analyse(tables: Mapping[str, ScoreTable], trials: Mapping[str, TrialInfo], s
     temp = primary_temperature(table, settings)
     role = "primary" if is_primary(trial, settings) else "exploratory"
     family_names = sorted(n for n in tables if is_primary(trials[n], settings)) if role == "primary" else [focus]
-    comparisons = {n: _primary_comparison(tables[n], settings, temp) for n in family_names}
+    comparisons = {n: c for n in family_names if (c := _primary_comparison(tables[n], settings, temp, must=n == focus)) is not None}
     family = Family([Member(c.effect, c.cluster_names) for c in comparisons.values()], settings.random_seed)
     rows = _rows(table, settings)
     primary_row = next(r for r in rows if _is_primary_row(r, settings, temp))
@@ -79,7 +79,7 @@ def analyse(tables: Mapping[str, ScoreTable], trials: Mapping[str, TrialInfo], s
             "method": family.method,
             "level": 1 - alpha,
             "critical_value": family.critical(alpha),
-            "members": [_member(trials[name], comparisons[name], family, settings) for name in family_names],
+            "members": [_member(trials[name], comparisons[name], family, settings) for name in comparisons],
         },
         "fdr": fdr,
         "risk": _risk(table, settings),
@@ -91,7 +91,7 @@ def analyse(tables: Mapping[str, ScoreTable], trials: Mapping[str, TrialInfo], s
         "robustness": _robustness(primary, settings),
         "answers": {condition: _answers(table, arm) for arm, condition in enumerate(CONDITIONS)},
         "unpaired": _unpaired(table),
-        "notes": _notes(table, settings, role),
+        "notes": _notes(table, settings, role) + [_absent(n) for n in family_names if n not in comparisons],
     }
     cleaned: dict[str, Any] = _clean(document)
     return cleaned
@@ -121,14 +121,16 @@ def _select(table: ScoreTable, temp: Temp, type_: str) -> Index:
     return np.flatnonzero(keep if type_ == "all" else keep & (table.type == type_))
 
 
-def _primary_comparison(table: ScoreTable, settings: AnalysisSettings, temp: Temp) -> Comparison:
+def _primary_comparison(table: ScoreTable, settings: AnalysisSettings, temp: Temp, *, must: bool) -> Comparison | None:
+    """The declared comparison of one trial. Where it cannot be made: ConfigError if it `must`, else None."""
     p = settings.primary
+    known = p.metric in table.metrics and temp in table.temps
+    found = Comparison.of(table, p.metric, _select(table, temp, p.type)) if known else None
+    if found is not None or not must:
+        return found
     if p.metric not in table.metrics:
         raise ConfigError(f"no metric {p.metric!r}", where="primary.metric", remedy=f"There are {', '.join(table.metrics)}.")
-    found = Comparison.of(table, p.metric, _select(table, temp, p.type)) if temp in table.temps else None
-    if found is None:
-        raise ConfigError(f"no {p.type} item at temperature {temp} has metric {p.metric!r} in both arms", where="primary")
-    return found
+    raise ConfigError(f"no {p.type} item at temperature {temp} has metric {p.metric!r} in both arms", where="primary")
 
 
 def _is_primary_row(r: Mapping[str, Any], settings: AnalysisSettings, temp: Temp) -> bool:
@@ -267,6 +269,10 @@ def _notes(table: ScoreTable, settings: AnalysisSettings, role: str) -> list[str
     if table.k.max(initial=1) > 1:
         notes.append("Replicates are averaged within item and arm first: several answers to an item are not several items.")
     return notes
+
+
+def _absent(trial: str) -> str:
+    return f"Trial {trial} lacks the primary comparison and is left out of the family."
 
 
 def _clean(value: Any) -> Any:

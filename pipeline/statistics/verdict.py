@@ -132,13 +132,16 @@ def _obstacle(e: Evidence, claim: _Claim, w: Wording) -> str | None:
     if e.unplanned_look:
         return e.unplanned_look
     if e.informative < e.informative_needed:
-        kind = "clusters of items that differ between the arms" if e.informative > 0 else "cluster of items that differs between the arms"
-        count = "no" if e.informative == 0 else f"only {e.informative:,}"
-        return f"{count} {kind}, where at least {e.informative_needed} are needed"
+        count = "no informative cluster" if e.informative == 0 else f"only {_count(e.informative, 'informative cluster')}"
+        return f"{count} (whose items differ between the arms), where at least {e.informative_needed} are needed"
     if reversed_by(e, e.worst_low, e.worst_high):
         span = _span(e.worst_low, e.worst_high, w)
         return f"missing answers could reverse it (the effect lies anywhere from {span}, depending on what they would have been)"
     return None
+
+
+def _count(n: int, thing: str) -> str:
+    return f"{n:,} {thing}{'' if n == 1 else 's'}"
 
 
 def _number(x: float, w: Wording) -> str:
@@ -186,7 +189,7 @@ def _sentence(e: Evidence, claim: _Claim, w: Wording) -> str:
     aim = f"for 80% power at {_size(e.plan.detectable, w)}"
     if e.plan.more_items == 0:
         return f"{text}; there were items enough {aim}."
-    return f"{text}; {e.plan.more_items:,} more item{'' if e.plan.more_items == 1 else 's'}{cost} {aim}."
+    return f"{text}; {_count(e.plan.more_items, 'more item')}{cost} {aim}."
 
 
 _IMPLIES: Mapping[str, tuple[str, ...]] = {
