@@ -436,6 +436,7 @@ def test_the_upload_is_waited_for_until_ready(server, tmp_path):
     server.state.set_options({"upload_polls": 10**6})
     with pytest.raises(NoRoomNow, match="ready"):
         send(provider(server.url(), ready_seconds=0.1), submission(tmp_path, key="ab-00000000000000000000-g0-a1"))
+    assert posts(server, ":upload") == 2  # waiting on does not upload again, which might begin the validation anew
 
 
 def test_a_dataset_that_fireworks_does_not_accept_is_refused_with_its_reason(server, tmp_path):
@@ -680,7 +681,10 @@ def test_what_a_person_downloaded_with_the_printed_command_is_read(server, tmp_p
     target.mkdir(parents=True)
     (target / "BIJOutputSet.jsonl").write_bytes((RECORDED / "success_row.jsonl").read_bytes())
     (target / "error-data").write_bytes(b'{"custom_id":"r3","error":{"code":"x","message":"y"}}\n')
-    assert [(row.custom_id, row.outcome) for row in made.fetch(ids, sub)] == [("r2", "answered"), ("r3", "failed")]
+    read = [("r2", "answered"), ("r3", "failed")]
+    assert [(row.custom_id, row.outcome) for row in made.fetch(ids, sub)] == read
+    fault(server, "status", CALLS["look at job"], status=403, times=-1)  # even where Fireworks cannot be asked at all
+    assert [(row.custom_id, row.outcome) for row in made.fetch(ids, sub)] == read
 
 
 # ------------------------------------------------------------------------------------------------- settings and secrets
@@ -701,6 +705,8 @@ def test_what_is_missing_or_wrong_in_the_settings_is_said_at_once(monkeypatch):
         ({}, "provider.account_id"),
         ({**good, "options": {"speed": 1}}, "unknown: speed"),
         ({**good, "options": {"job": {"inferenceParameters": {}}}}, "inferenceParameters"),
+        ({**good, "options": {"roles": "developer"}}, "provider.options.roles: is not a list"),
+        ({**good, "options": {"retry_seconds": "long"}}, "provider.options.retry_seconds: is 'long'"),
         ({**good, "options": {"output_dataset": "mine"}}, "chosen nor allocated"),
         ({**good, "base_url": "https://api.fireworks.ai/inference/v1"}, "no path"),
     ]:

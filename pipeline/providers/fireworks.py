@@ -7,13 +7,13 @@ that. Which state a parent must be in is not documented, and a dataset of our ow
 
 from __future__ import annotations
 
+import itertools
 import logging
 import os
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
-from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -32,17 +32,8 @@ MAX_BYTES = 500_000_000
 """The smallest of the documented limits of an input dataset (500 MB, 1 GB, 80 GiB over time): `provider.max_bytes` raises it."""
 UPLOAD_BYTES = 150_000_000
 """What `:upload` takes in one request; larger files go to a signed URL."""
-OPTIONS = {
-    "job",
-    "output_dataset",
-    "upload_bytes",
-    "ready_seconds",
-    "look_seconds",
-    "retry_seconds",
-    "retry_attempts",
-    "retry_wait_seconds",
-    "roles",
-}
+NUMBERS = {"upload_bytes", "ready_seconds", "look_seconds", "retry_seconds", "retry_attempts", "retry_wait_seconds"}
+OPTIONS = NUMBERS | {"job", "output_dataset", "roles"}
 OURS = {"model", "inputDatasetId", "outputDatasetId", "continuedFromJobName", "inferenceParameters", "displayName"}
 REFUSED = {
     401: "Check FIREWORKS_API_KEY.",
@@ -72,6 +63,7 @@ class FireworksProvider(Provider):
         self._job_fields = dict(options.get("job") or {})
         _check_options(options, self._job_fields)
         self._options = options
+        self._uploaded: set[tuple[str, str]] = set()
         self._roles = wire.ROLES | set(options.get("roles", ()))
         self._patience = Patience(
             float(options.get("retry_seconds", 120)), int(options.get("retry_attempts", 10)), float(options.get("retry_wait_seconds", 0.5))
@@ -140,14 +132,19 @@ class FireworksProvider(Provider):
         """Make the input dataset exist and be READY. One that is still UPLOADING is uploaded again: its bytes are the same."""
         account, dataset = ids["account"], ids["input_dataset"]
         if _state(patiently(lambda: self._dataset_there(account, dataset, submission.count), self._patience)) != "READY":
-            path = _temporary(submission.rows_path, "input.jsonl")
-            try:
-                _count, size = wire.write_input(submission.rows(), path)
-                upload = self._api.upload if size <= int(self._options.get("upload_bytes", UPLOAD_BYTES)) else self._api.upload_large
-                patiently(lambda: upload(account, dataset, path), self._patience)
-            finally:
-                path.unlink(missing_ok=True)
+            if (account, dataset) not in self._uploaded:  # a slow validation is not begun anew by us
+                self._upload(submission, account, dataset)
             self._await_ready(account, dataset)
+
+    def _upload(self, submission: Submission, account: str, dataset: str) -> None:
+        path = _temporary(submission.rows_path, "input.jsonl")
+        try:
+            _count, size = wire.write_input(submission.rows(), path)
+            upload = self._api.upload if size <= int(self._options.get("upload_bytes", UPLOAD_BYTES)) else self._api.upload_large
+            patiently(lambda: upload(account, dataset, path), self._patience)
+        finally:
+            path.unlink(missing_ok=True)
+        self._uploaded.add((account, dataset))
 
     def _dataset_there(self, account: str, dataset: str, count: int) -> Body:
         found = self._api.dataset(account, dataset)
@@ -187,8 +184,6 @@ class FireworksProvider(Provider):
         status = wire.job_status(job, submission.count, now, ids, lambda: {row.custom_id for row in submission.rows()})
         if wire.is_removed(job) and not self._output_there(ids):
             status = replace(status, state=JobState.LOST)
-        if status.message:
-            log.log(logging.WARNING if "unknown" in status.message else logging.INFO, "job %s: %s", ids["job"], status.message)
         return status
 
     def _look(self, ids: Ids) -> tuple[Body | None, float | None]:
@@ -221,28 +216,25 @@ class FireworksProvider(Provider):
     def fetch(self, ids: Ids, submission: Submission) -> Iterator[ResultRow]:
         """The rows of both files of the output dataset. Raises StepError where there should be rows and none can be had."""
         ids = self._ids(submission, ids)
-        job, _now = self._look(ids)
-        ids = _learned(ids, job or {})
-        owed = job is not None and wire.owes_results(job)
-        by_hand = submission.rows_path.with_name(f"firectl-{ids['output_dataset']}")
-        temporary: dict[str, Path] = {}
+        got: dict[str, Path] = {}
         try:
-            files = self._download(ids, owed, submission.rows_path, temporary)
-            if owed and not any(path.stat().st_size for path in files.values()):
-                raise StepError(f"the job {ids['job']} says that it has answers, but its output dataset is empty")
-        except StepError as e:
-            files = self._by_firectl(ids, by_hand, e)
-        try:
+            try:
+                self._download(ids, submission.rows_path, got)
+                files = got
+            except StepError as e:
+                files = self._by_firectl(ids, submission.rows_path.with_name(f"firectl-{ids['output_dataset']}"), e)
             for name, path in files.items():
                 yield from wire.read_results(path, name)
         finally:
-            for path in temporary.values():
+            for path in got.values():
                 path.unlink(missing_ok=True)
 
-    def _download(self, ids: Ids, owed: bool, beside: Path, got: dict[str, Path]) -> dict[str, Path]:
+    def _download(self, ids: Ids, beside: Path, got: dict[str, Path]) -> None:
         """Download every file of the output dataset into `got`, asking for new signed URLs on each attempt."""
+        job, _now = self._look(ids)
+        ids, owed = _learned(ids, job or {}), job is not None and wire.owes_results(job)
         sums: dict[str, str] = {}
-        looks = count()
+        looks = itertools.count()
 
         def attempt() -> None:
             urls = self._api.download_urls(ids["account"], ids["output_dataset"])
@@ -255,7 +247,8 @@ class FireworksProvider(Provider):
                     got[name] = path
 
         patiently(attempt, self._patience, also=EXPIRED_URL)
-        return got
+        if owed and not any(path.stat().st_size for path in got.values()):
+            raise StepError(f"the job {ids['job']} says that it has answers, but its output dataset is empty")
 
     def _download_one(self, name: str, url: str, path: Path, sums: dict[str, str]) -> None:
         timeout = float(self._settings.get("timeout_seconds", 60))
@@ -270,7 +263,7 @@ class FireworksProvider(Provider):
 
     def _by_firectl(self, ids: Ids, folder: Path, reason: StepError) -> dict[str, Path]:
         if not folder.exists():
-            partial = _temporary(folder, "part")
+            partial = folder.with_name(f"{folder.name}.partial")
             if firectl.download_with_firectl(ids["account"], ids["output_dataset"], partial):
                 partial.rename(folder)
             shutil.rmtree(partial, ignore_errors=True)
@@ -297,6 +290,11 @@ def _check_options(options: Mapping[str, Any], job_fields: Mapping[str, Any]) ->
         raise ConfigError(
             f"unknown: {', '.join(unknown)}", where="provider.options", remedy=f"Fireworks knows {', '.join(sorted(OPTIONS))}."
         )
+    for name in sorted(NUMBERS & set(options)):
+        if isinstance(options[name], bool) or not isinstance(options[name], (int, float)) or options[name] <= 0:
+            raise ConfigError(f"is {options[name]!r}, not a number above 0", where=f"provider.options.{name}")
+    if not isinstance(options.get("roles", []), list):
+        raise ConfigError("is not a list", where="provider.options.roles")
     if taken := sorted(OURS & set(job_fields)):
         raise ConfigError(
             f"{', '.join(taken)} cannot be set here", where="provider.options.job", remedy="Ids are abiding's; sampling stands in each row."

@@ -200,6 +200,8 @@ def job_status(job: Mapping[str, Any], count: int, now: float | None, ids: Ids, 
     state, warning = job_state(job)
     if state is JobState.FAILED and has_answers(job):
         state = JobState.ENDED  # a FAILED job has no output by all we know; should one have some, it was paid for
+    if warning:
+        log.warning("job %s: %s", short(job.get("name")), warning)
     status = job["status"] if isinstance(job.get("status"), dict) else {}
     said = str(status.get("message") or "")
     code = str(status.get("code") or "")
