@@ -11,6 +11,7 @@ import pytest
 from report_factory import make_trial
 from scipy import stats
 
+from pipeline.base.errors import ManifestError
 from pipeline.reporting import curves, plots, svg
 from pipeline.reporting.findings import ForestRow, forest_rows, read_findings
 from pipeline.reporting.gauge import place_on
@@ -134,6 +135,15 @@ def test_settings_of_the_user_do_not_matter(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setitem(matplotlib.rcParams, "axes.grid", True)
     assert _forest("x") == before
     assert matplotlib.rcParams["axes.grid"] is True
+
+
+@pytest.mark.parametrize("row", ["d|a,open,control,0,x,,d,1", "d|a,open,somebody,0,1,,d,1", "d|a,open"])
+def test_pairs_name_the_line_that_is_wrong(tmp_path: Path, row: str) -> None:
+    """A cell that is no number, an unknown condition, a torn row: the error says file and line."""
+    path = tmp_path / "per_item_scores.csv"
+    path.write_text(f"item_key,type,condition,temp,em,em_std,dataset,n\nd|b,open,control,0,1,,d,1\n{row}\n")
+    with pytest.raises(ManifestError, match=r"per_item_scores\.csv:3"):
+        read_pairs(path)
 
 
 def test_pairs_keep_file_order_and_gaps(tmp_path: Path) -> None:

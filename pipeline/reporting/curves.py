@@ -46,16 +46,22 @@ def wrong_and_abstained(pairs: Pairs, condition: str, index: int) -> tuple[float
 
 def trades(pairs: Pairs, entries: Sequence[int]) -> list[Trade]:
     """The trade-off of both arms for each dataset, then for `all` where there are several, over the given entries."""
-    datasets = sorted({pairs.datasets[i] for i in entries})
-    result = []
-    for dataset in datasets + (["all"] if len(datasets) > 1 else []):
-        for condition in CONDITIONS:
-            cells = [wrong_and_abstained(pairs, condition, i) for i in entries if dataset in ("all", pairs.datasets[i])]
-            known = [c for c in cells if c is not None]
-            if known:
-                wrong, abstained = (math.fsum(c[k] for c in known) / len(known) for k in (0, 1))
-                result.append(Trade(dataset, condition, len(known), abstained, wrong))
-    return result
+    sums: dict[str, dict[str, list[float]]] = {}
+    for condition in CONDITIONS:
+        for i in entries:
+            found = wrong_and_abstained(pairs, condition, i)
+            if found is not None:
+                of = sums.setdefault(pairs.datasets[i], {}).setdefault(condition, [0, 0.0, 0.0])
+                of[0] += 1
+                of[1] += found[1]
+                of[2] += found[0]
+    whole = (
+        [("all", c, [sum(s) for s in zip(*(d[c] for d in sums.values() if c in d), strict=True)]) for c in CONDITIONS]
+        if len(sums) > 1
+        else []
+    )
+    parts = [(dataset, c, sums[dataset][c]) for dataset in sorted(sums) for c in CONDITIONS if c in sums[dataset]]
+    return [Trade(dataset, c, int(n), abstained / n, wrong / n) for dataset, c, (n, abstained, wrong) in parts + whole if n]
 
 
 @dataclass(frozen=True)
@@ -92,13 +98,13 @@ def power(effect: float, se: float, df: float | None, alpha: float, alternative:
 
     Normal approximation with the critical value of t at `df` degrees of freedom (None: normal); Lachin 1981.
     """
-    from scipy.stats import norm, t
+    from scipy import special  # not scipy.stats, whose import takes a second
 
     tail = alpha / 2 if alternative == "two-sided" else alpha
-    critical = float(t.ppf(1 - tail, df) if df is not None and math.isfinite(df) and df > 0 else norm.ppf(1 - tail))
+    critical = float(special.stdtrit(df, 1 - tail) if df is not None and math.isfinite(df) and df > 0 else special.ndtri(1 - tail))
     shift = effect / se
-    upper = float(norm.cdf(shift - critical))
-    return upper + (float(norm.cdf(-shift - critical)) if alternative == "two-sided" else 0.0)
+    upper = float(special.ndtr(shift - critical))
+    return upper + (float(special.ndtr(-shift - critical)) if alternative == "two-sided" else 0.0)
 
 
 def is_graded(pairs: Pairs, entries: Iterable[int], metric: str) -> bool:

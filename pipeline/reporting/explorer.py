@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import operator
 import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -23,6 +24,8 @@ MAX_CHARACTERS = 32_000_000
 _CAPS = (20_000, 8_000, 4_000, 2_000, 1_000, 500, 200)
 """Characters shown of one answer; the largest that keeps the page below MAX_CHARACTERS."""
 _OUTCOMES = ("answered", "truncated", "refused", "filtered", "failed")
+_NEEDED = ("dataset", "item_id", "condition", "temp", "type", "response_text")
+_OPTIONAL = ("outcome", "unit", "custom_id", "completion_tokens", "error", "tool_calls")
 Place = tuple[str, str, str]
 """(item key, type, temperature)."""
 
@@ -110,25 +113,15 @@ def _answers(path: Path, places: Mapping[Place, int], raw_lines: Mapping[str, tu
     """Per arm: flat columns over its answers, those of entry n from `first[n]` to `first[n + 1]`."""
     found: dict[str, list[list[tuple[Any, ...]]]] = {c: [[] for _ in places] for c in CONDITIONS}
     lengths: list[int] = []
-    for row, line in _predictions(path):
-        n = places.get((f"{row['dataset']}|{row['item_id']}", row["type"], temp_text(row["temp"])))
-        if n is None or row["condition"] not in found:
+    for cells, line in _predictions(path):
+        dataset, item, condition, temp, kind, text, outcome, unit, custom_id, tokens, error, calls = cells
+        n = places.get((f"{dataset}|{item}", kind, temp_text(temp)))
+        if n is None or condition not in found:
             continue
-        text = row["response_text"]
         lengths.append(min(len(text), _CAPS[0]))
-        remark = row.get("error") or (row.get("tool_calls") and f"tool calls: {row['tool_calls']}") or ""
-        outcome = _OUTCOMES.index(row["outcome"]) if row.get("outcome") in _OUTCOMES else 0
-        cell = (
-            text[: _CAPS[0]],
-            len(text),
-            outcome,
-            row.get("unit", ""),
-            line,
-            row["custom_id"],
-            row.get("completion_tokens", ""),
-            remark[:2000],
-        )
-        found[row["condition"]][n].append(cell)
+        remark = error or (calls and f"tool calls: {calls}")
+        code = _OUTCOMES.index(outcome) if outcome in _OUTCOMES else 0
+        found[condition][n].append((text[: _CAPS[0]], len(text), code, unit, line, custom_id, tokens, remark[:2000]))
     cap = next((c for c in _CAPS if sum(min(n, c) for n in lengths) <= MAX_CHARACTERS), _CAPS[-1])
     return {"cap": cap, **{c: _flat(found[c], cap, raw_lines) for c in CONDITIONS}}
 
@@ -163,16 +156,21 @@ def _flat(entries: list[list[tuple[Any, ...]]], cap: int, raw_lines: Mapping[str
     return {**flat, "units": list(units), "files": list(files)}
 
 
-def _predictions(path: Path) -> Iterable[tuple[dict[str, str], int]]:
-    """Rows of predictions.csv, each with the line (from 1) on which it starts."""
+def _predictions(path: Path) -> Iterable[tuple[tuple[str, ...], int]]:
+    """The cells of predictions.csv named by _NEEDED and _OPTIONAL, row by row, each with the line (from 1) on which the row starts."""
     csv.field_size_limit(sys.maxsize)  # an answer may be longer than csv's default of 131,072 characters
     with open(path, encoding="utf-8", newline="") as f:
         reader = csv.reader(f)
         header = next(reader, [])
-        missing = {"custom_id", "dataset", "item_id", "condition", "temp", "type", "response_text"} - set(header)
-        if missing:
-            raise ManifestError(f"column {sorted(missing)[0]} is missing", where=f"{path}:1", remedy="Run the parse step again.")
+        for name in _NEEDED:
+            if name not in header:
+                raise ManifestError(f"column {name} is missing", where=f"{path}:1", remedy="Run the parse step again.")
+        absent = len(header)  # a column that is not there is an empty cell behind each row
+        pick = operator.itemgetter(*(header.index(name) if name in header else absent for name in (*_NEEDED, *_OPTIONAL)))
         line = reader.line_num + 1
         for row in reader:
-            yield dict(zip(header, row, strict=False)), line
+            row.append("")
+            if len(row) <= absent:
+                raise ManifestError(f"{len(row) - 1} cells, expected {absent}", where=f"{path}:{line}", remedy="Run the parse step again.")
+            yield pick(row), line
             line = reader.line_num + 1

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import csv
+import functools
+import operator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from pipeline.base.errors import ManifestError
 
-_NOT_METRICS = {"item_key", "type", "condition", "temp", "dataset", "cluster", "n", "failed", "truncated", "refused", "confidence"}
+_PLACE = ("item_key", "type", "temp", "condition")
+_COUNTS = ("n", "failed", "truncated", "refused", "confidence")
+_NOT_METRICS = {*_PLACE, *_COUNTS, "dataset", "cluster"}
 CONDITIONS = ("control", "treatment")
 Column = list[float | None]
 
@@ -49,47 +53,55 @@ class Pairs:
         return [None if a is None or b is None else b - a for a, b in zip(control, treatment, strict=True)]
 
 
+@functools.cache
 def temp_text(temp: str) -> str:
     """One spelling per temperature: `0` for `0.0`."""
     return temp if temp == "default" else f"{float(temp):g}"
 
 
+class _Numbers(dict[str, float | None]):
+    """Cells as numbers, an empty one as None. Scores repeat: each distinct text is converted once."""
+
+    def __missing__(self, text: str) -> float | None:
+        self[text] = value = float(text) if text and text != "default" else None
+        return value
+
+
 def read_pairs(path: Path) -> Pairs:
-    """Read the scores of both arms. Raises ManifestError where a needed column is missing or a cell is no number."""
+    """Read the scores of both arms. Raises ManifestError where a needed column is missing or a row is no row of scores."""
     with open(path, encoding="utf-8", newline="") as f:
         reader = csv.reader(f)
-        header = next(reader, [])
-        missing = {"item_key", "type", "condition", "temp"} - set(header)
-        if missing:
-            raise ManifestError(f"column {sorted(missing)[0]} is missing", where=f"{path}:1", remedy="Run the score step again.")
-        at = {name: i for i, name in enumerate(header)}
-        metrics = [m for m in header if m not in _NOT_METRICS and not m.endswith("_std")]
-        numeric = metrics + [m for m in ("n", "failed", "truncated", "refused", "confidence") if m in at]
-        places: dict[tuple[str, str, str], int] = {}
-        pairs = Pairs(metrics)
-        found: dict[str, dict[int, list[float | None]]] = {c: {} for c in CONDITIONS}
-        columns = [at[m] for m in numeric]
+        at = {name: i for i, name in enumerate(next(reader, []))}
+        metrics = [m for m in at if m not in _NOT_METRICS and not m.endswith("_std")]
+        for name in _PLACE:
+            if name not in at or not metrics:
+                raise ManifestError(f"column {name} or a metric is missing", where=f"{path}:1", remedy="Run the score step again.")
+        numeric = [*metrics, *(c for c in _COUNTS if c in at)]
+        place_of = operator.itemgetter(*(at[name] for name in _PLACE))
+        cells_of = operator.itemgetter(*(at[m] for m in numeric), at["temp"])  # one more, so that it always gives a tuple
         dataset_at = at.get("dataset")
+        pairs, known = Pairs(metrics), _Numbers()
+        places: dict[tuple[str, str, str], int] = {}
+        found: dict[str, dict[int, list[float | None]]] = {c: {} for c in CONDITIONS}
         for row in reader:
-            place = (row[at["item_key"]], row[at["type"]], row[at["temp"]])
-            index = places.setdefault(place, len(places))
-            if index == len(pairs.keys):
-                pairs.keys.append(place[0])
-                pairs.types.append(place[1])
-                pairs.temps.append(place[2])
-                pairs.datasets.append(row[dataset_at] if dataset_at is not None else place[0].split("|", 1)[0])
             try:
-                found[row[at["condition"]]][index] = [float(row[i]) if row[i] else None for i in columns]
-            except (KeyError, ValueError) as e:
-                raise ManifestError(
-                    f"not a valid row of scores: {e}", where=f"{path}:{reader.line_num}", remedy="Run the score step again."
-                ) from e
-    nothing: list[float | None] = [None] * len(numeric)
-    for condition in CONDITIONS:
-        rows = [found[condition].get(i, nothing) for i in range(len(pairs))]
-        table = dict(zip(numeric, map(list, zip(*rows, strict=True)), strict=True)) if rows else {m: [] for m in numeric}
-        pairs.arms[condition] = Arm(
-            {m: table[m] for m in metrics},
-            *(table.get(m, [None] * len(pairs)) for m in ("n", "failed", "truncated", "refused", "confidence")),
-        )
+                key, kind, temp, condition = place_of(row)
+                index = places.setdefault((key, kind, temp), len(places))
+                found[condition][index] = [known[text] for text in cells_of(row)]
+            except (KeyError, IndexError, ValueError) as e:
+                fact = f"not a row of scores: {e}"
+                raise ManifestError(fact, where=f"{path}:{reader.line_num}", remedy="Run the score step again.") from e
+            if index == len(pairs.keys):
+                pairs.keys.append(key)
+                pairs.types.append(kind)
+                pairs.temps.append(temp)
+                pairs.datasets.append(key.split("|", 1)[0] if dataset_at is None else row[dataset_at])
+    pairs.arms = {c: _arm(found[c], len(pairs), numeric, metrics) for c in CONDITIONS}
     return pairs
+
+
+def _arm(rows: dict[int, list[float | None]], size: int, numeric: list[str], metrics: list[str]) -> Arm:
+    nothing: list[float | None] = [None] * (len(numeric) + 1)
+    columns = [list(column) for column in zip(*(rows.get(i, nothing) for i in range(size)), strict=True)]
+    table = dict(zip(numeric, columns, strict=False))
+    return Arm({m: table.get(m, []) for m in metrics}, *(table.get(c, [None] * size) for c in _COUNTS))

@@ -161,8 +161,8 @@
 
   function source(arm, at) {
     const a = answers[arm];
-    const parts = [el("code", null, a.custom_id[at]), a.units[a.unit[at]] ? `unit ${a.units[a.unit[at]]}` : null,
-      a.file.length && a.file[at] !== null ? `${a.files[a.file[at]]}:${a.raw_line[at]}` : null, `predictions.csv:${a.line[at]}`,
+    const raw = a.file.length && a.file[at] !== null ? `${a.files[a.file[at]]}:${a.raw_line[at]}` : null;  // its path names the unit
+    const parts = [el("code", null, a.custom_id[at]), raw || (a.units[a.unit[at]] ? `unit ${a.units[a.unit[at]]}` : null), `predictions.csv:${a.line[at]}`,
       a.tokens[at] === null ? null : `${number.format(a.tokens[at])} tokens`];
     return el("p", { class: "source" }, parts.filter(Boolean).flatMap((part, i) => (i ? [" · ", part] : [part])));
   }
