@@ -17,14 +17,14 @@ import msgspec
 
 from pipeline.base.errors import StepError
 from pipeline.base.rows import RequestRow, ResultRow
-from pipeline.providers.chat import failed_row, result_from_chat
 from pipeline.providers.checks import row_faults
 from pipeline.providers.http import Patience
+from pipeline.providers.openai_lines import URL, request_line, result_from_line
 from pipeline.providers.protocol import Ids, JobState, JobStatus, Limits, Provider, Rejected, Submission
-from pipeline.providers.sdk import SPOOL_BYTES, Gone, Remote, require_env, rows_of, sdk, text_of, unreadable_row
+from pipeline.providers.sdk import SPOOL_BYTES, Gone, Remote, require_env, rows_of, sdk, unreadable_row
 
-URL = "/v1/chat/completions"
 KEY = "submission_key"
+MAX_ROWS, MAX_BYTES = 50_000, 200_000_000
 STATES = {
     "validating": JobState.WAITING,
     "in_progress": JobState.RUNNING,
@@ -84,6 +84,9 @@ class OpenAIBatchProvider(Provider):
         skew_seconds: float = 600.0,
         look_again_after: Sequence[float] = (2.0, 5.0, 10.0, 20.0),
         max_tokens_field: str = "max_completion_tokens",
+        max_rows: int = MAX_ROWS,
+        max_bytes: int = MAX_BYTES,
+        max_concurrent_jobs: int | None = None,
         max_enqueued_tokens: int | None = None,
     ) -> None:
         """`patience` bounds a look with its retries; `skew_seconds` is how far our clock may be ahead of theirs.
@@ -98,11 +101,12 @@ class OpenAIBatchProvider(Provider):
         self._remote = Remote(module, client, patience or Patience(deadline=300.0, attempts=30))
         self._batches, self._files = client.batches, client.files
         self.skew_seconds, self.look_again_after = skew_seconds, tuple(look_again_after)
-        self.max_tokens_field, self.max_enqueued_tokens = max_tokens_field, max_enqueued_tokens
+        self.max_tokens_field = max_tokens_field
+        self._limits = Limits(min(max_rows, MAX_ROWS), min(max_bytes, MAX_BYTES), max_concurrent_jobs, max_enqueued_tokens)
 
     def limits(self) -> Limits:
-        """50,000 requests and 200 MB a file; the enqueued-token limit belongs to the account and is set in the config."""
-        return Limits(max_rows=50_000, max_bytes=200_000_000, max_enqueued_tokens=self.max_enqueued_tokens)
+        """50,000 requests and 200 MB a file, or less as configured; the enqueued-token limit is the account's, known to the config."""
+        return self._limits
 
     def check(self, rows: Iterator[RequestRow]) -> list[str]:
         """Faults for which validation would fail the whole file."""
@@ -111,7 +115,7 @@ class OpenAIBatchProvider(Provider):
     def wire_row(self, row: RequestRow, model: str) -> dict[str, Any]:
         """A line of the input file. Settings that are null are left out; `max_tokens` goes by the name the model knows."""
         body = {(self.max_tokens_field if key == "max_tokens" else key): value for key, value in row.body.items() if value is not None}
-        return {"custom_id": row.custom_id, "method": "POST", "url": URL, "body": {"model": model, **body}}
+        return request_line(row, {"model": model, **body})
 
     def find(self, submission: Submission, ids: Ids) -> Ids | None:
         """The batch that carries this submission's key. Where a create was under way, lists are given time to show it."""
@@ -242,7 +246,7 @@ class OpenAIBatchProvider(Provider):
             for row in submission.rows():
                 spool.write(encoder.encode(self.wire_row(row, submission.model)) + b"\n")
             size = spool.tell()
-            if size > (self.limits().max_bytes or size):
+            if size > MAX_BYTES:
                 raise Rejected(f"{name} would have {size:,} bytes", remedy="Lower lines_per_part or provider.max_bytes.")
             uploads, oldest = self._files.with_raw_response, submission.intent_at - self.skew_seconds
             for entry in self._entries("listing files", oldest, functools.partial(uploads.list, purpose="batch", order="desc")):
@@ -257,20 +261,6 @@ class OpenAIBatchProvider(Provider):
         if not isinstance(made.get("id"), str):
             raise StepError(f"uploading {name}: the reply names no file id", remedy="Nothing was billed: run again.")
         return str(made["id"])
-
-
-def result_from_line(custom_id: str, row: Mapping[str, Any], line: bytes) -> ResultRow:
-    """A line of an output or error file as a result. Only status 200 is an answer; what is not understood keeps its `raw`."""
-    response, error = row.get("response"), row.get("error")
-    if not isinstance(response, dict):
-        return failed_row(custom_id, error, default_code="no_response", raw=None if error else text_of(line))
-    status, body = response.get("status_code"), response.get("body")
-    request_id = response.get("request_id") or None
-    if status == 200 and isinstance(body, dict):
-        return result_from_chat(custom_id, body)
-    said = error or (body.get("error") if isinstance(body, dict) else None)
-    raw = None if said else text_of(line)
-    return failed_row(custom_id, said, request_id=request_id, default_code=f"http_{status}", raw=raw)
 
 
 def _said(error: Mapping[str, Any]) -> str:

@@ -22,6 +22,7 @@ from pipeline.providers.chat import error_parts, failed_row, result_from_chat
 from pipeline.providers.checks import row_faults
 from pipeline.providers.http import TRANSIENT, bare_url, fault_of, redact, require_safe_url, retry_after
 from pipeline.providers.live import LiveProvider, Transient
+from pipeline.providers.openai_lines import worded
 from pipeline.providers.sdk import OUT_OF_MONEY
 
 COMMON = {"top_p": 1.0, "presence_penalty": 0.0, "frequency_penalty": 0.0}
@@ -184,12 +185,7 @@ class OpenAICompatibleProvider(LiveProvider):
 
 
 def _error_of(reply: Any) -> Any:
-    """The error in a reply, by the name its server gives it: llama.cpp and vLLM repeat the HTTP status as `code`, the word is `type`."""
     try:
-        body = json.loads(reply.content.decode("utf-8"))
+        return worded(json.loads(reply.content.decode("utf-8")))
     except ValueError:
         return reply.text[:300]
-    error = body.get("error", body) if isinstance(body, dict) else body
-    if isinstance(error, dict) and isinstance(error.get("code"), int) and error.get("type"):
-        error = {name: value for name, value in error.items() if name != "code"}
-    return error

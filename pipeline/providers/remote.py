@@ -1,56 +1,58 @@
-"""From a config's `provider` to the adapter that speaks to it. Each is imported only when it is the one."""
+"""From the config's `provider` to the provider itself, imported only when used."""
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
 
-from pipeline.base.errors import ConfigError, StepError
-from pipeline.providers.protocol import Limits, Provider
+from pipeline.base.errors import ConfigError
+from pipeline.layout import RunPaths
+from pipeline.providers.http import Patience
+from pipeline.providers.protocol import Provider
 
-EXTRA = {"fireworks": "fireworks", "openai": "openai", "anthropic": "anthropic", "openai_compatible": "openai"}
-
-
-def make_remote(name: str, settings: Mapping[str, Any]) -> Provider:
-    """The provider `name` with its `settings`. Raises ConfigError (unknown option), StepError (its package is not installed)."""
-    try:
-        return _make(name, settings)
-    except ModuleNotFoundError as e:
-        raise StepError(f"provider {name} needs the package {e.name}", remedy=f"Install it: pip install 'abiding[{EXTRA.get(name, name)}]'") from e
+P = TypeVar("P", bound=Provider)
+OWN_KEYS = frozenset({"base_url", "timeout_seconds", "workers", "max_rows", "max_bytes", "max_concurrent_jobs", "max_enqueued_tokens"})
+"""Keys of `provider` that an adapter may take as they are; `provider.options` holds the rest of its arguments."""
+PATIENCE = {"retry_seconds": "deadline", "retry_attempts": "attempts", "retry_wait_seconds": "initial"}
 
 
-def _make(name: str, settings: Mapping[str, Any]) -> Provider:
+def make_remote(name: str, settings: Mapping[str, Any], paths: RunPaths) -> Provider:
+    """The provider `name` with the config's `provider` settings. Raises ConfigError (no key, no SDK, an unknown option)."""
     if name == "fireworks":
         from pipeline.providers.fireworks import FireworksProvider
 
         return FireworksProvider(settings)
     if name == "openai":
-        from pipeline.providers.openai_batch import OpenAIBatchProvider as made
-    elif name == "anthropic":
-        from pipeline.providers.anthropic_batch import AnthropicBatchProvider as made  # type: ignore[assignment]
-    elif name == "openai_compatible":
-        from pipeline.providers.openai_compatible import OpenAICompatibleProvider as made  # type: ignore[assignment]
-    else:
-        from pipeline.providers.vllm_file import VllmFileProvider as made  # type: ignore[assignment]
-    provider: Provider = made(**_arguments(made, settings))
-    return _limited(provider, settings)
+        from pipeline.providers.openai_batch import OpenAIBatchProvider
+
+        return configured(OpenAIBatchProvider, settings)
+    if name == "anthropic":
+        from pipeline.providers.anthropic_batch import AnthropicBatchProvider
+
+        return configured(AnthropicBatchProvider, settings)
+    if name == "openai_compatible":
+        from pipeline.providers.openai_compatible import OpenAICompatibleProvider
+
+        return configured(OpenAICompatibleProvider, settings)
+    if name == "vllm_file":
+        from pipeline.providers.vllm_file import VllmFileProvider
+
+        return configured(VllmFileProvider, settings, folder=Path(paths.folder, "vllm"))
+    raise ConfigError(f"unknown provider {name!r}", where="provider.name", remedy="See docs/providers.")
 
 
-def _arguments(made: type, settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings and `provider.options` that the adapter's constructor takes. Raises ConfigError for an option it does not know."""
-    known = set(inspect.signature(made).parameters)
-    given = {k: v for k, v in settings.items() if k in known}
-    for key, value in (settings.get("options") or {}).items():
-        if key not in known:
-            raise ConfigError(f"{settings['name']} has no option {key!r}", where=f"provider.options.{key}", remedy=f"Known: {', '.join(sorted(known))}.")
-        given[key] = value
-    return given
+def configured(kind: Callable[..., P], settings: Mapping[str, Any], **fixed: Any) -> P:
+    """`kind` called with the settings it has parameters for, and with `provider.options`, which it must know.
 
-
-def _limited(provider: Provider, settings: Mapping[str, Any]) -> Provider:
-    """The provider with the limits that the config sets in place of its own."""
-    own = provider.limits()
-    merged = Limits(*(settings.get(field, getattr(own, field)) for field in ("max_rows", "max_bytes", "max_concurrent_jobs", "max_enqueued_tokens")))
-    provider.limits = lambda: merged  # type: ignore[method-assign]
-    return provider
+    The options `retry_seconds`, `retry_attempts` and `retry_wait_seconds` become its `patience`.
+    """
+    parameters = set(inspect.signature(kind).parameters)
+    own = {name: settings[name] for name in OWN_KEYS & parameters if name in settings}
+    known = parameters - OWN_KEYS - {"patience", "notice", *fixed} | (set(PATIENCE) if "patience" in parameters else set())
+    options = dict(settings.get("options") or {})
+    if unknown := sorted(set(options) - known):
+        raise ConfigError(f"unknown option {unknown[0]!r}", where="provider.options", remedy=f"Known: {', '.join(sorted(known))}.")
+    patience = {PATIENCE[name]: options.pop(name) for name in PATIENCE if name in options}
+    return kind(**own, **options, **fixed, **({"patience": Patience(**patience)} if patience else {}))
