@@ -35,7 +35,7 @@ def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
 class Opened:
     """A page with all that it said, asked for or tried."""
 
-    def __init__(self, context: Any, path: Path, scheme: str = "light", width: int = 1180) -> None:
+    def __init__(self, context: Any, path: Path, scheme: str = "light", width: int = 1180, fragment: str = "") -> None:
         self.page = context.new_page()
         self.page.set_default_timeout(60_000)
         self.page.emulate_media(color_scheme=scheme)
@@ -44,8 +44,8 @@ class Opened:
         self.page.on("console", lambda m: self.noise.append(f"console: {m.text}"))
         self.page.on("pageerror", lambda e: self.noise.append(f"error: {e}"))
         self.page.on("dialog", lambda d: (self.noise.append(f"dialog: {d.message}"), d.dismiss()))
-        self.page.on("request", lambda r: self.noise.append(f"request: {r.url}") if r.url != path.as_uri() else None)
-        self.page.goto(path.as_uri())
+        self.page.on("request", lambda r: self.noise.append(f"request: {r.url}") if r.url.split("#")[0] != path.as_uri() else None)
+        self.page.goto(path.as_uri() + fragment)
         self.page.wait_for_selector("html[data-explorer=ready]")
 
     def count(self, chip: str) -> int:
@@ -211,6 +211,32 @@ def test_entry_shows_both_answers_scores_and_their_origin(report: Path, chromium
         "unsupported",
         "correct",
     ]
+
+
+def test_choice_stands_in_the_address(report: Path, chromium: Any) -> None:
+    """Filters and search are in the address; opening it again gives the same items; a broken one gives all, without an error."""
+    opened = Opened(chromium, report)
+    opened.page.fill("#f-q", "question & more")
+    opened.page.fill("#f-q", "question 1")
+    opened.page.locator(".chip.lost").click()
+    opened.page.select_option("#f-dataset", "alpha")
+    address, total = opened.page.evaluate("location.hash"), opened.total()
+    assert address.startswith("#items:")
+    assert 0 < total < 90
+    again = Opened(chromium, report, fragment=address)
+    assert again.total() == total
+    assert again.page.input_value("#f-q") == "question 1"
+    broken = Opened(chromium, report, fragment="#items:show=nothing&dataset=none&metric=none&meta=%7B&x=1")
+    assert broken.total() == 90
+    assert again.noise == broken.noise == []
+
+
+def test_neutral_metric_has_no_winner(report: Path, chromium: Any) -> None:
+    """Judged by the abstention rate, which is neither good nor bad, items are higher, lower or the same."""
+    page = Opened(chromium, report).page
+    page.select_option("#f-metric", "abstain_rate")
+    assert set(page.locator("#entries .badge").all_text_contents()) <= {"higher", "lower", "same"}
+    assert page.locator(".chip.won .name").text_content() == "higher"
 
 
 def test_pages_turn(report: Path, chromium: Any) -> None:

@@ -152,7 +152,7 @@ def test_changes_trust_and_notes_are_printed(tmp_path: Path) -> None:
         text = (inputs.out_dir / name).read_text("utf-8")
         assert "The margin was 0.05." in text
         assert "Nothing differs" not in text
-        assert "not checked against human judgement" in text
+        assert "No validation of this metric" in text
         assert "Clusters are passages." in text
 
 

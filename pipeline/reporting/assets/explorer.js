@@ -25,9 +25,9 @@
 
   // ---- what an entry is --------------------------------------------------------------------------------------
 
-  const OUTCOMES = {
-    won: "won", lost: "lost", right: "both right", wrong: "both wrong", tied: "tied", unscored: "not scored",
-  };
+  const OUTCOMES = { won: "won", lost: "lost", right: "both right", wrong: "both wrong", tied: "tied", unscored: "not scored" };
+  const NEUTRAL = { won: "higher", lost: "lower", tied: "same" };  // of a metric that is neither good nor bad
+  const named = (kind, metric) => (wishes.get(metric).wish === 0 && NEUTRAL[kind]) || OUTCOMES[kind];
 
   function outcome(n, metric) {
     const a = scores.control[metric]?.[n], b = scores.treatment[metric]?.[n];
@@ -129,7 +129,8 @@
 
   const show = (value, share) => (value === null || value === undefined ? "–" : share ? String(Math.round(value * 1000) / 1000) : String(value));
 
-  function summary(n, kind) {
+  function summary(n, metric) {
+    const kind = outcome(n, metric);
     const i = entries.item[n];
     const first = (arm) => {
       const at = answers[arm].first[n];
@@ -138,7 +139,7 @@
       return answers[arm].outcome[at] > 1 && !text ? el("span", { class: "none" }, data.outcomes[answers[arm].outcome[at]]) : text;
     };
     return el("summary", null,
-      el("span", { class: `badge ${kind}` }, OUTCOMES[kind]),
+      el("span", { class: `badge ${kind}` }, named(kind, metric)),
       el("span", { class: "question", dir: "auto" }, items.question[i] === null ? items.id[i] : items.question[i].slice(0, 400)),
       el("span", { class: "peek control", dir: "auto" }, first("control")),
       el("span", { class: "peek treatment", dir: "auto" }, first("treatment")));
@@ -263,17 +264,44 @@
     }
     state.found = found;
     for (const input of form.querySelectorAll("input[name=show]")) {
-      input.parentElement.querySelector(".count").textContent = number.format(counts[input.value]);
-      input.parentElement.hidden = input.value === "tied" && !counts.tied && !input.checked;
+      const chip = input.parentElement, kind = input.value;
+      chip.querySelector(".count").textContent = number.format(counts[kind]);
+      if (kind !== "all") chip.querySelector(".name").textContent = named(kind, want.metric);
+      chip.hidden = !["all", "won", "lost"].includes(kind) && !counts[kind] && !input.checked;
     }
     state.page = 0;
+    remember(want);
     render();
+  }
+
+  // The choice stands in the address, so that a link to these items can be sent with the file.
+  const MARK = "#items:";
+  const fields = { metric: "f-metric", dataset: "f-dataset", type: "f-type", temp: "f-temp", flag: "f-flag", meta: "f-meta", sort: "f-sort", q: "f-q" };
+  const plain = () => ({ metric: data.primary, temp: String(data.temp), show: "all" });
+
+  function remember(want) {
+    const kept = Object.entries(want).filter(([key, value]) => value && value !== plain()[key]);
+    if (!kept.length && !location.hash.startsWith(MARK)) return;
+    try {
+      history.replaceState(null, "", kept.length ? MARK + new URLSearchParams(kept) : "#items");
+    } catch { /* shown inside another page, which keeps the address for itself */ }
+  }
+
+  function recall() {
+    if (!location.hash.startsWith(MARK)) return;
+    for (const [key, value] of new URLSearchParams(location.hash.slice(MARK.length))) {
+      if (key === "show") for (const input of form.querySelectorAll("input[name=show]")) input.checked = input.value === value;
+      else if (fields[key]) $(fields[key]).value = value;
+    }
+    if (!form.querySelector("input[name=show]:checked")) form.querySelector("input[value=all]").checked = true;
+    for (const select of form.querySelectorAll("select")) if (select.selectedIndex < 0 && select.options.length) select.selectedIndex = 0;
+    $("items").scrollIntoView();
   }
 
   function render() {
     const from = state.page * PAGE, shown = state.found.slice(from, from + PAGE), metric = $("f-metric").value;
     list.replaceChildren(...shown.map((n) => {
-      const entry = el("details", { class: "entry" }, summary(n, outcome(n, metric)));
+      const entry = el("details", { class: "entry" }, summary(n, metric));
       entry.addEventListener("toggle", () => { if (entry.open && !entry.querySelector(".body")) entry.append(body(n)); });
       return el("li", null, entry);
     }));
@@ -294,6 +322,7 @@
   form.addEventListener("submit", (event) => event.preventDefault());
   form.addEventListener("reset", () => setTimeout(() => { preset(); filter(); }));
   preset();
+  recall();
   filter();
   (window.requestIdleCallback || setTimeout)(buildHaystacks);
   document.documentElement.dataset.explorer = "ready";
