@@ -110,7 +110,7 @@ class Comparison:
             control, treatment = (float(x) for x in share.sum(axis=1) / n)
             low = self.effect.value - treatment * down - control * up
             high = self.effect.value + treatment * up + control * down
-        whole = lost.sum(axis=0) == 0
+        whole = ~lost.any(axis=0)
         found: dict[str, Any] = {
             "answers_control": int(lost[0].sum()),
             "answers_treatment": int(lost[1].sum()),
