@@ -13,6 +13,7 @@ import pytest
 
 from pipeline.base.errors import ConfigError, ManifestError, StepError
 from pipeline.base.rows import Item, encode
+from pipeline.scoring import files, workers
 from pipeline.scoring.files import PREDICTION_COLUMNS, SCORE_COLUMNS, score_file
 from pipeline.scoring.items import ItemIndex
 from pipeline.scoring.settings import ScoringSettings
@@ -296,3 +297,36 @@ def test_row_of_a_metric_is_the_result_row(own: Path) -> None:
         own,
     )
     assert (rows[0]["look_calls"], rows[0]["look_confidence"]) == ("2", "-1.5")
+
+
+def many(folder: Path, n: int) -> tuple[Path, dict[str, Path]]:
+    rows = [prediction("squad_v2|1", f"answer {i}, Paris" if i % 3 else "I don't know", sample_index=0, temp=str(i)) for i in range(n)]
+    return write_predictions(folder / "p.csv", rows), write_items(folder)
+
+
+@pytest.mark.parametrize("processes", [2, 3])
+def test_workers_change_no_byte(tmp_path: Path, processes: int) -> None:
+    """The file and the counts are the same, however many processes score; the last blocks may be uneven."""
+    predictions, items = many(tmp_path, 5 * files.BLOCK // 2)
+    alone = score_file(predictions, items, tmp_path / "alone.csv", ScoringSettings(), processes=1)
+    shared = score_file(predictions, items, tmp_path / "shared.csv", ScoringSettings(), processes=processes)
+    assert shared == alone and alone["rows"] == 5 * files.BLOCK // 2
+    assert (tmp_path / "shared.csv").read_bytes() == (tmp_path / "alone.csv").read_bytes()
+
+
+def test_errors_of_workers_arrive_whole(tmp_path: Path) -> None:
+    """What a worker finds wrong is raised in the parent with its place, and nothing is written."""
+    predictions, items = many(tmp_path, 10)
+    predictions.write_text(predictions.read_text("utf-8").replace("answered", "fine"), "utf-8")
+    with pytest.raises(ManifestError, match=r"p\.csv:2: unknown outcome 'fine'"):
+        score_file(predictions, items, tmp_path / "out.csv", ScoringSettings(), processes=2)
+    assert not (tmp_path / "out.csv").exists()
+
+
+def test_a_killed_worker_is_an_error_not_a_short_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A worker that dies before its counts ends the step; the file does not appear."""
+    monkeypatch.setattr(workers, "_START", "import sys; sys.stdin.buffer.read(); sys.exit(9)")
+    predictions, items = many(tmp_path, 10)
+    with pytest.raises(StepError, match=r"worker ended early \(exit 9\)"):
+        score_file(predictions, items, tmp_path / "out.csv", ScoringSettings(), processes=2)
+    assert not (tmp_path / "out.csv").exists()

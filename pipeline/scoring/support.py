@@ -5,13 +5,13 @@ from __future__ import annotations
 import functools
 from dataclasses import dataclass
 
-from pipeline.scoring.normalise import normalise, tokens
+from pipeline.scoring.normalise import normalise, unsqueezed
 
 STRATEGIES = ("baseline", "overlap")
 
 # Items of one passage stand together in the shards, so a few remembered passages are enough.
 _passage_text = functools.lru_cache(64)(normalise)
-_passage_words = functools.lru_cache(64)(lambda passage, kind: frozenset(tokens(passage, kind)))
+_passage_words = functools.lru_cache(64)(unsqueezed)
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Support:
         if self.strategy == "baseline":
             return normal in _passage_text(passage, kind)
         words, said = _passage_words(passage, kind), normal.split()
-        return sum([token in words for token in said]) >= self.min_token_overlap * len(said)
+        return sum([f" {token} " in words for token in said]) >= self.min_token_overlap * len(said)
 
 
 def _quoted(text: str, passage: str) -> bool:
