@@ -55,7 +55,7 @@ def make_provider(this: Run) -> Provider:
         return LocalProvider(settings, models, this.paths.folder / "local_model.log")
     from pipeline.providers.remote import make_remote
 
-    return make_remote(name, settings)
+    return make_remote(name, settings, this.paths)
 
 
 class Oracle:
