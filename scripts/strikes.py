@@ -1,0 +1,147 @@
+"""Child runs that can be struck at a named point: `doit run` in a process of its own, announcing where it stands."""
+
+from __future__ import annotations
+
+import os
+import select
+import shutil
+import signal
+import sys
+import time
+import traceback
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipeline.base.checkpoints import VARIABLE
+from pipeline.layout import find_root
+
+PROJECT_FILES = ("dodo.py", "pyproject.toml", "config")
+Decide = Callable[[str, int], bool]
+"""Given a checkpoint's name and how often it was announced: strike now?"""
+
+
+def make_project(folder: Path) -> Path:
+    """A project folder of its own (dodo.py, config): its data and experiments are nobody else's."""
+    root = find_root()
+    folder.mkdir(parents=True)
+    for name in PROJECT_FILES:
+        source = root / name
+        (shutil.copytree if source.is_dir() else shutil.copyfile)(source, folder / name)
+    return folder
+
+
+@dataclass
+class Ended:
+    """How a child ended: its exit code (negative: killed by that signal), what was announced, and where it was struck."""
+
+    code: int
+    announced: list[str]
+    struck_at: str | None
+    output: str
+
+
+def warm_up() -> None:
+    """Import what a run imports, so that forked children start at once."""
+    import doit.doit_cmd
+    import jinja2
+    import jsonschema
+    import matplotlib.figure
+    import scipy.stats
+
+    import pipeline.engine.cmd_run
+    import pipeline.engine.reporter
+    import pipeline.providers.simulated
+    import pipeline.reporting.trial
+    import pipeline.scoring.files
+    import pipeline.statistics.analysis
+
+    assert doit and jinja2 and jsonschema and matplotlib and scipy and pipeline
+
+
+def run_child(project: Path, words: Sequence[str], decide: Decide | None = None, strike: Callable[[int], None] | None = None, *, fork: bool = True, after: float | None = None) -> Ended:
+    """Run `doit run WORDS` in `project` as a child process. Where `decide` says so, `strike(pid)` is called while the child waits;
+    `after` so many seconds it is called wherever the child is.
+
+    With `fork` the child begins with this process's imports (the simulated provider); without, it is a new interpreter.
+    """
+    says, hears = os.pipe(), os.pipe()
+    log = project / ".child.log"
+    environment = {**os.environ, VARIABLE: f"{says[1]},{hears[0]}", "NO_COLOR": "1"}
+    pid = os.fork()
+    if pid == 0:
+        _become(project, words, environment, log, (says[0], hears[1]), (says[1], hears[0]), fork)
+    os.close(says[1])
+    os.close(hears[0])
+    announced, struck = _listen(says[0], hears[1], pid, decide, strike, None if after is None else time.monotonic() + after)
+    _pid, status = os.waitpid(pid, 0)
+    os.close(says[0])
+    os.close(hears[1])
+    return Ended(os.waitstatus_to_exitcode(status), announced, struck, log.read_text("utf-8", "replace"))
+
+
+def _become(project: Path, words: Sequence[str], environment: dict[str, str], log: Path, parents: tuple[int, int], ours: tuple[int, int], fork: bool) -> None:
+    """In the child: close the parent's ends, take the log as output, and run doit. Never returns."""
+    code = 1
+    try:
+        for fd in parents:
+            os.close(fd)
+        for fd in ours:
+            os.set_inheritable(fd, True)
+        out = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
+        os.dup2(out, 1)
+        os.dup2(out, 2)
+        os.chdir(project)
+        if not fork:
+            os.execve(sys.executable, [sys.executable, "-m", "doit", "run", *words], environment)
+        os.environ.update(environment)
+        sys.stdout = os.fdopen(1, "w", buffering=1, encoding="utf-8", closefd=False)
+        sys.stderr = os.fdopen(2, "w", buffering=1, encoding="utf-8", closefd=False)
+        from doit.doit_cmd import DoitMain
+
+        code = int(DoitMain().run(["run", *words]) or 0)
+    except SystemExit as e:
+        code = int(e.code or 0)
+    except BaseException:  # noqa: BLE001 - the child's last word before it goes: the parent reads it in the log
+        traceback.print_exc()
+    finally:
+        os._exit(code)
+
+
+def _listen(reads: int, answers: int, pid: int, decide: Decide | None, strike: Callable[[int], None] | None, deadline: float | None) -> tuple[list[str], str | None]:
+    announced: list[str] = []
+    counts: dict[str, int] = {}
+    struck: str | None = None
+    rest = b""
+    while True:
+        if deadline is not None and struck is None and not select.select([reads], [], [], max(0.0, deadline - time.monotonic()))[0]:
+            struck = "anywhere"
+            assert strike is not None
+            strike(pid)
+        chunk = os.read(reads, 4096)
+        if not chunk:
+            break
+        *lines, rest = (rest + chunk).split(b"\n")
+        for line in lines:
+            name = line.decode()
+            announced.append(name)
+            counts[name] = counts.get(name, 0) + 1
+            if struck is None and decide is not None and decide(name, counts[name]):
+                struck = name
+                assert strike is not None
+                strike(pid)
+            try:
+                os.write(answers, b".")
+            except OSError:  # the child is dead: it does not wait any more
+                break
+    return announced, struck
+
+
+def kill(pid: int) -> None:
+    """SIGKILL."""
+    os.kill(pid, signal.SIGKILL)
+
+
+def terminate(pid: int) -> None:
+    """SIGTERM."""
+    os.kill(pid, signal.SIGTERM)
