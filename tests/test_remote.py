@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any
 
 import pytest
 
 from pipeline.base.errors import ConfigError
-from pipeline.layout import RunPaths
 from pipeline.providers.anthropic_batch import AnthropicBatchProvider
 from pipeline.providers.openai_batch import OpenAIBatchProvider
 from pipeline.providers.openai_compatible import OpenAICompatibleProvider
 from pipeline.providers.remote import make_remote
 from pipeline.providers.vllm_file import VllmFileProvider
-
-PATHS = cast(RunPaths, SimpleNamespace(folder=Path("experiments/run_r")))
 
 
 @pytest.fixture(autouse=True)
@@ -27,7 +23,7 @@ def keys(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def make(name: str, **settings: Any) -> Any:
-    return make_remote(name, {"name": name, **settings}, PATHS)
+    return make_remote(name, {"name": name, **settings}, Path("experiments/run_r/vllm"))
 
 
 def test_settings_and_options_reach_the_provider() -> None:
@@ -46,12 +42,13 @@ def test_settings_and_options_reach_the_provider() -> None:
     live.close()
     vllm = make("vllm_file", options={"arguments": ["--dtype", "auto"]})
     assert isinstance(vllm, VllmFileProvider) and vllm.folder == Path("experiments/run_r/vllm")
+    assert make("vllm_file", options={"folder": "/gpu/share"}).folder == Path("/gpu/share")
 
 
 @pytest.mark.parametrize("name", ["openai", "anthropic", "openai_compatible", "vllm_file"])
 def test_an_unknown_option_is_named_with_those_known(name: str) -> None:
     """A misspelt option is not ignored."""
-    with pytest.raises(ConfigError, match=r"provider\.options: unknown option 'tempo'.*Known: "):
+    with pytest.raises(ConfigError, match=r"provider\.options\.tempo: .* has no option 'tempo'.*Known: "):
         make(name, options={"tempo": 1})
     with pytest.raises(ConfigError, match="unknown provider 'x'"):
         make("x")

@@ -33,8 +33,6 @@ from pipeline.providers.http import Patience, bare_url, same_origin
 from pipeline.providers.protocol import Ids, JobState, JobStatus, Limits, NoRoomNow, Provider, Rejected, Submission
 from pipeline.providers.sdk import Gone, Remote, require_env, rows_of, sdk, text_of, unreadable_row
 
-MAX_ROWS, MAX_BYTES = 100_000, 256_000_000
-
 
 class AnthropicBatchProvider(Provider):
     """Jobs of Anthropic's Message Batches, through the official SDK, whose own environment variables hold key and base URL."""
@@ -50,9 +48,6 @@ class AnthropicBatchProvider(Provider):
         skew_seconds: float = 600.0,
         look_again_after: Sequence[float] = (2.0, 5.0, 10.0, 20.0),
         api_version: str = "auto",
-        max_rows: int = MAX_ROWS,
-        max_bytes: int = MAX_BYTES,
-        max_concurrent_jobs: int | None = None,
     ) -> None:
         """`api_version` is a date, or `auto`: the old one where a request sets temperature, top_p or top_k, else the new one.
 
@@ -69,13 +64,12 @@ class AnthropicBatchProvider(Provider):
         self._remote = Remote(module, client, patience or Patience(deadline=300.0, attempts=30))
         self._batches, self._timeout = client.messages.batches, timeout_seconds
         self.skew_seconds, self.look_again_after, self.api_version = skew_seconds, tuple(look_again_after), api_version
-        self._limits = Limits(min(max_rows, MAX_ROWS), min(max_bytes, MAX_BYTES), max_concurrent_jobs)
         self._begun: dict[str, Ids] = {}
         """By submission key: what was recorded before its create."""
 
     def limits(self) -> Limits:
-        """100,000 requests and 256 MB a batch, or less as configured."""
-        return self._limits
+        """100,000 requests and 256 MB a batch."""
+        return Limits(max_rows=100_000, max_bytes=256_000_000)
 
     def check(self, rows: Iterator[RequestRow]) -> list[str]:
         """Faults that Anthropic would report only when the batch has ended."""

@@ -24,7 +24,7 @@ from pipeline.providers.protocol import Ids, JobState, JobStatus, Limits, Provid
 from pipeline.providers.sdk import SPOOL_BYTES, Gone, Remote, require_env, rows_of, sdk, unreadable_row
 
 KEY = "submission_key"
-MAX_ROWS, MAX_BYTES = 50_000, 200_000_000
+MAX_BYTES = 200_000_000
 STATES = {
     "validating": JobState.WAITING,
     "in_progress": JobState.RUNNING,
@@ -84,10 +84,6 @@ class OpenAIBatchProvider(Provider):
         skew_seconds: float = 600.0,
         look_again_after: Sequence[float] = (2.0, 5.0, 10.0, 20.0),
         max_tokens_field: str = "max_completion_tokens",
-        max_rows: int = MAX_ROWS,
-        max_bytes: int = MAX_BYTES,
-        max_concurrent_jobs: int | None = None,
-        max_enqueued_tokens: int | None = None,
     ) -> None:
         """`patience` bounds a look with its retries; `skew_seconds` is how far our clock may be ahead of theirs.
 
@@ -102,11 +98,10 @@ class OpenAIBatchProvider(Provider):
         self._batches, self._files = client.batches, client.files
         self.skew_seconds, self.look_again_after = skew_seconds, tuple(look_again_after)
         self.max_tokens_field = max_tokens_field
-        self._limits = Limits(min(max_rows, MAX_ROWS), min(max_bytes, MAX_BYTES), max_concurrent_jobs, max_enqueued_tokens)
 
     def limits(self) -> Limits:
-        """50,000 requests and 200 MB a file, or less as configured; the enqueued-token limit is the account's, known to the config."""
-        return self._limits
+        """50,000 requests and 200 MB a file. The enqueued-token limit is the account's: the config may name it."""
+        return Limits(max_rows=50_000, max_bytes=MAX_BYTES)
 
     def check(self, rows: Iterator[RequestRow]) -> list[str]:
         """Faults for which validation would fail the whole file."""

@@ -30,17 +30,18 @@ class VllmFileProvider(Provider):
 
     def __init__(
         self,
-        folder: Path,
+        folder: str | Path | None = None,
         *,
         arguments: Sequence[str] = (),
         stale_seconds: float = 900.0,
         notice: Callable[[str], None] = print,
     ) -> None:
-        """`folder` takes the files. `arguments` are further ones of the printed command (engine flags).
+        """`folder` takes the files; by default they lie beside the requests. `arguments` are engine flags for the printed command.
 
         An unfinished output file that has not grown for `stale_seconds` is taken for a run that was killed.
         """
-        self.folder, self.arguments, self.stale_seconds, self.notice = folder, [str(a) for a in arguments], stale_seconds, notice
+        self.folder = None if folder is None else Path(folder)
+        self.arguments, self.stale_seconds, self.notice = [str(a) for a in arguments], stale_seconds, notice
         self._cancelled: set[str] = set()
 
     def check(self, rows: Iterator[RequestRow]) -> list[str]:
@@ -49,17 +50,17 @@ class VllmFileProvider(Provider):
 
     def find(self, submission: Submission, ids: Ids) -> Ids | None:
         """The job, where its input file or its output is there."""
-        if self._input(submission.key).exists() or self._output(submission.key).exists():
+        if self._input(submission).exists() or self._output(submission).exists():
             return {**ids, "job": submission.key}
         return None
 
     def create(self, submission: Submission, ids: Ids, record: Callable[[Ids], None]) -> Ids:
         """Write the input file and say what to run. Nothing runs, nothing is billed."""
         encoder = msgspec.json.Encoder()
-        with atomic_writer(self._input(submission.key)) as f:
+        with atomic_writer(self._input(submission)) as f:
             for row in submission.rows():
                 f.write(encoder.encode(request_line(row, self.wire_body(row.body, submission.model))) + b"\n")
-        self.notice(f"Run, where your GPUs are ({submission.count} requests):\n  {self.command(submission.key, submission.model)}")
+        self.notice(f"Run, where your GPUs are ({submission.count} requests):\n  {self.command(submission)}")
         return {**ids, "job": submission.key}
 
     def wire_body(self, body: Mapping[str, Any], model: str) -> dict[str, Any]:
@@ -67,20 +68,20 @@ class VllmFileProvider(Provider):
         given = {name: value for name, value in body.items() if value is not None}
         return {"model": model, **(NEUTRAL["vllm"] if "temperature" in given else {}), **given}
 
-    def command(self, key: str, model: str) -> str:
+    def command(self, submission: Submission) -> str:
         """The shell command that turns the input file into the output file."""
-        files = ["-i", str(self._input(key)), "-o", str(self._output(key))]
-        return shlex.join(["vllm", "run-batch", *files, "--model", model, *self.arguments])
+        files = ["-i", str(self._input(submission)), "-o", str(self._output(submission))]
+        return shlex.join(["vllm", "run-batch", *files, "--model", submission.model, *self.arguments])
 
     def poll(self, ids: Ids, submission: Submission) -> JobStatus:
         """Count the rows in the output file. Incomplete and no longer growing: over, and the rest is owed."""
-        output = self._output(submission.key)
+        output = self._output(submission)
         if submission.key in self._cancelled:
             return JobStatus(JobState.CANCELLED, total=submission.count)
         done = len({custom_id for custom_id, _, _ in self._lines(output)} & {row.custom_id for row in submission.rows()})
         if done == submission.count:
             return JobStatus(JobState.ENDED, done=done, total=submission.count)
-        command = self.command(submission.key, submission.model)
+        command = self.command(submission)
         if not done:
             return JobStatus(JobState.WAITING, done=0, total=submission.count, message=f"waiting for: {command}")
         quiet = time.time() - output.stat().st_mtime
@@ -91,7 +92,7 @@ class VllmFileProvider(Provider):
 
     def fetch(self, ids: Ids, submission: Submission) -> Iterator[ResultRow]:
         """The whole lines of the output file; a torn last one is as good as not written."""
-        for custom_id, row, line in self._lines(self._output(submission.key)):
+        for custom_id, row, line in self._lines(self._output(submission)):
             yield unreadable_row(custom_id, line) if row is None else result_from_line(custom_id, row, line)
 
     def cancel(self, ids: Ids) -> None:
@@ -102,11 +103,11 @@ class VllmFileProvider(Provider):
         """The command's further arguments."""
         return {"arguments": self.arguments}
 
-    def _input(self, key: str) -> Path:
-        return self.folder / f"{key}.in.jsonl"
+    def _input(self, submission: Submission) -> Path:
+        return (self.folder or submission.rows_path.parent) / f"{submission.key}.in.jsonl"
 
-    def _output(self, key: str) -> Path:
-        return self.folder / f"{key}.out.jsonl"
+    def _output(self, submission: Submission) -> Path:
+        return (self.folder or submission.rows_path.parent) / f"{submission.key}.out.jsonl"
 
     @staticmethod
     def _lines(path: Path) -> Iterator[tuple[str, dict[str, Any] | None, bytes]]:
