@@ -99,18 +99,17 @@ class Comparison:
 
         In the scores such an answer counts as wrong: 0, or the nearest end of the metric's range.
         """
-        lost = sum((getattr(self.table, o)[:, self.index] for o in outcomes if o in OUTCOMES), np.zeros_like(self.k))
-        share = lost / np.maximum(self.k, 1)
-        n = len(self.index)
+        seen = [getattr(self.table, o) for o in outcomes if o in OUTCOMES]
+        lost = sum((counts[:, self.index] for counts in seen if counts.any()), np.zeros((2, 1), dtype=np.int64))
         low: float | None = None
         high: float | None = None
         if info.low is not None and info.high is not None:
             counted = min(max(0.0, info.low), info.high)
             down, up = counted - info.low, info.high - counted
-            control, treatment = (float(x) for x in share.sum(axis=1) / n)
+            control, treatment = (float(x) for x in (lost / np.maximum(self.k, 1)).mean(axis=1)) if lost.any() else (0.0, 0.0)
             low = self.effect.value - treatment * down - control * up
             high = self.effect.value + treatment * up + control * down
-        whole = ~lost.any(axis=0)
+        whole = np.broadcast_to(~lost.any(axis=0), len(self.index))
         found: dict[str, Any] = {
             "answers_control": int(lost[0].sum()),
             "answers_treatment": int(lost[1].sum()),

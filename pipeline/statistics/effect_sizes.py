@@ -59,5 +59,6 @@ def hodges_lehmann(difference: Floats) -> float:
                 break
         return high
 
-    middle = (kth((total + 1) // 2) + kth(total // 2 + 1)) / 4
-    return round(middle, 9) + 0.0
+    lower = kth((total + 1) // 2)
+    upper = lower if at_most(lower) > total // 2 else kth(total // 2 + 1)
+    return round((lower + upper) / 4, 9) + 0.0
