@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
 from pipeline.base.errors import ConfigError
+from pipeline.layout import RunPaths
 from pipeline.providers.anthropic_batch import AnthropicBatchProvider
 from pipeline.providers.openai_batch import OpenAIBatchProvider
 from pipeline.providers.openai_compatible import OpenAICompatibleProvider
 from pipeline.providers.remote import make_remote
 from pipeline.providers.vllm_file import VllmFileProvider
+
+
+PATHS = cast(RunPaths, SimpleNamespace(folder=Path("experiments/run_r")))
 
 
 @pytest.fixture(autouse=True)
@@ -23,7 +28,7 @@ def keys(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def make(name: str, **settings: Any) -> Any:
-    return make_remote(name, {"name": name, **settings}, Path("experiments/run_r/vllm"))
+    return make_remote(name, {"name": name, **settings}, PATHS)
 
 
 def test_settings_and_options_reach_the_provider() -> None:

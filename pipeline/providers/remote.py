@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.base.errors import ConfigError, StepError
+from pipeline.layout import RunPaths
 from pipeline.providers.http import Patience
 from pipeline.providers.protocol import Limits, Provider
 
@@ -17,20 +18,20 @@ PATIENCE = {"retry_seconds": "deadline", "retry_attempts": "attempts", "retry_wa
 EXTRA = {"fireworks": "fireworks", "openai": "openai", "anthropic": "anthropic", "openai_compatible": "openai_compatible"}
 
 
-def make_remote(name: str, settings: Mapping[str, Any], folder: Path | None = None) -> Provider:
+def make_remote(name: str, settings: Mapping[str, Any], paths: RunPaths) -> Provider:
     """The provider `name` with its `settings`. Raises ConfigError (unknown option), StepError (its package is not installed).
 
-    `folder` is where `vllm_file` keeps its files unless its options name another.
+    `vllm_file` keeps its files in the run's folder unless its options name another.
     """
     try:
-        return _make(name, settings, folder)
+        return _make(name, settings, paths.folder)
     except ModuleNotFoundError as e:
         raise StepError(
             f"provider {name} needs the package {e.name}", remedy=f"Install it: pip install 'abiding[{EXTRA.get(name, name)}]'"
         ) from e
 
 
-def _make(name: str, settings: Mapping[str, Any], folder: Path | None) -> Provider:
+def _make(name: str, settings: Mapping[str, Any], folder: Path) -> Provider:
     if name == "fireworks":
         from pipeline.providers.fireworks import FireworksProvider
 
@@ -46,7 +47,7 @@ def _make(name: str, settings: Mapping[str, Any], folder: Path | None) -> Provid
     elif name == "vllm_file":
         from pipeline.providers.vllm_file import VllmFileProvider as made
 
-        fixed = {"folder": folder}
+        fixed = {"folder": folder / "vllm"}
     else:
         raise ConfigError(f"unknown provider {name!r}", where="provider.name", remedy="See docs/providers.")
     return _limited(made(**fixed | _arguments(made, settings)), settings)
