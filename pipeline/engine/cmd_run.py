@@ -57,6 +57,9 @@ class AbidingRun(OneLine, Run):  # type: ignore[misc]
         session.run.notice = self._notice
         for warning in session.config.warnings:
             self._notice(warning)
+        if not session.run.paths.state.exists():
+            for other in plan.others(session):
+                self._notice(other.line)
         if session.from_snapshot:
             self._notice(f"run {session.run.paths.run_id} continues from its own snapshot")
         if build.frozen(session.run) or not set(session.steps) & set(LAYOUT_STEPS):

@@ -90,6 +90,18 @@ class AnswerStore:
                 found.update(key for (key,) in self._db.execute(sql, (generation, *chunk)))
         return found
 
+    def oldest(self, keys: Iterable[str], generation: int) -> str | None:
+        """When the oldest of these answers was given (RFC 3339)."""
+        times: list[str] = []
+        if self._db is None:
+            return None
+        with self._lock:
+            for chunk in _chunks(list(keys)):
+                marks = ",".join("?" * len(chunk))
+                sql = f"select min(answered_at) from answers where generation=? and key in ({marks})"  # noqa: S608
+                times += [at for (at,) in self._db.execute(sql, (generation, *chunk)) if at]
+        return min(times, default=None)
+
     def put(self, rows: Mapping[str, ResultRow], generation: int, *, run_id: str, provider: str, model: str, owner: str) -> None:
         """Keep answers (key -> row) and let go of the owner's claims on them, in one transaction. First answer stays."""
         assert self._db is not None
