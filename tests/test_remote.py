@@ -16,7 +16,6 @@ from pipeline.providers.openai_compatible import OpenAICompatibleProvider
 from pipeline.providers.remote import make_remote
 from pipeline.providers.vllm_file import VllmFileProvider
 
-
 PATHS = cast(RunPaths, SimpleNamespace(folder=Path("experiments/run_r")))
 
 
