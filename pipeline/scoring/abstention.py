@@ -126,7 +126,7 @@ def compiled(patterns: Sequence[str]) -> Callable[[str], bool]:
         if needs_cue:
             low = answer.lower()
             if not any(cue in low for cue in _CUES) or not _CUE.search(answer):
-                return not plain(answer)
+                return not any(map(str.isalnum, answer))
         return abstains(answer)
 
     return test

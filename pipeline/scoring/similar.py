@@ -35,7 +35,7 @@ class Covering:
         self.distinct = frozenset(said)
         self.glued = "".join(said)
         self._starts = {word[:2] for word in said}
-        self.numbers = [number for word in self.distinct if (number := value(word)) is not None]
+        self.numbers = [number for word in self.distinct if word[0].isdigit() and (number := value(word)) is not None]
         self._by_start: dict[str, list[str]] = {}
         for word in self.distinct:
             if len(word) >= 4:

@@ -112,6 +112,11 @@ def split(text: str) -> list[str]:
     return _TOKEN.findall(text)
 
 
+@functools.lru_cache(1 << 14)
+def _word(token: str) -> str:
+    return stem(_SAME.get(token, token))
+
+
 @functools.lru_cache(1 << 13)
 def words(text: str) -> tuple[str, ...]:
     """The plain words of `text`, in order."""
@@ -130,7 +135,7 @@ def words(text: str) -> tuple[str, ...]:
         elif token in _SCALES and found and value(found[-1]) is not None:  # "1.5 million"
             found[-1] = f"{(value(found[-1]) or 0) * _SCALES[token]:.15g}"
         else:
-            found.append(stem(_SAME.get(token, token)))
+            found.append(_word(token))
     return tuple(found)
 
 
