@@ -23,6 +23,15 @@ METRICS = ("em", "f1", "abstain_rate", "false_answer_rate", "unsupported_rate")
 _VOCABULARY = "river amber castle seven north engine copper violin harbour theory basalt winter market signal orchard"
 WORDS = list(_VOCABULARY.split())
 
+_PRICE = {
+    "input_per_million": 0.1,
+    "output_per_million": 0.4,
+    "cached_input_per_million": None,
+    "batch_discount": 0.5,
+    "as_of": None,
+    "source": "config",
+}
+
 HOSTILE = [
     '<script>window.__pwned = 1</script><img src=x onerror="window.__pwned = 2">',
     "</script><script>window.__pwned = 3</script><!-- <script>",
@@ -194,7 +203,7 @@ def make_trial(
     costs = {
         "schema_version": 1,
         **total,
-        "price": {"input": 0.1, "output": 0.4},
+        "price": {"tiny": _PRICE},
         "by_condition": {"control": arm, "treatment": arm},
         "by_unit": {},
     }

@@ -14,6 +14,7 @@ import pytest
 from report_factory import make_trial
 
 from pipeline.reporting.aggregate import AggregateRow, aggregate_row, write_aggregate
+from pipeline.reporting.pages import asset
 from pipeline.reporting.provenance import write_provenance_report
 from pipeline.reporting.terminal import fitting_columns, plain_table, print_verdicts, verdict_lines, verdict_row
 
@@ -134,6 +135,31 @@ def test_narrow_terminals_drop_the_lesser_columns(tmp_path: Path) -> None:
     assert fitting_columns(rows, 200) == list(rows[0])
     assert fitting_columns(rows, 10) == ["trial", "effect", "interval", "verdict"]
     assert len(plain_table(rows)) == 2
+
+
+def _luminance(colour: str) -> float:
+    channels = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+    linear = [c / 12.92 if c <= 0.03928 else ((c + 0.055) / 1.055) ** 2.4 for c in channels]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+@pytest.mark.parametrize("scheme", [0, 1, 2], ids=["light", "dark", "print"])
+def test_text_has_contrast(scheme: int) -> None:
+    """Every text colour stands out from every ground by 4.5 to 1 (WCAG 2.1, 1.4.3), in all three palettes."""
+    css = asset("report.css")
+    blocks = [m.group(1) for m in re.finditer(r":root \{(.*?)\}", css, re.DOTALL)]
+    palette = {
+        k: v if len(v) == 7 else "#" + "".join(c * 2 for c in v[1:]) for k, v in re.findall(r"--([a-z]+): (#[0-9a-f]{3,6})", blocks[scheme])
+    }
+    worst = {}
+    for text in ("ink", "muted", "control", "treatment", "good", "bad"):
+        for ground in ("paper", "raised", "soft"):
+            high, low = sorted((_luminance(palette[text]), _luminance(palette[ground])), reverse=True)
+            worst[text, ground] = (high + 0.05) / (low + 0.05)
+    for ground in ("mark", "gold", "band"):
+        high, low = sorted((_luminance(palette["ink"]), _luminance(palette[ground])), reverse=True)
+        worst["ink", ground] = (high + 0.05) / (low + 0.05)
+    assert {k: round(v, 2) for k, v in worst.items() if v < 4.5} == {}
 
 
 def test_modules_for_a_run_without_work_import_nothing_heavy() -> None:

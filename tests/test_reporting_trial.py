@@ -156,6 +156,12 @@ def test_changes_trust_and_notes_are_printed(tmp_path: Path) -> None:
         assert "Clusters are passages." in text
 
 
+def test_price_says_what_it_is_made_of(tmp_path: Path) -> None:
+    """Both files name the price per million tokens, the batch factor and its source."""
+    for text in _write(tmp_path, n_open=10, n_closed=5):
+        assert "tiny: $0.10 input, $0.40 output per million tokens, times 0.5 (config)." in text
+
+
 def test_published_example_is_readable(tmp_path: Path) -> None:
     """The example of the statistics room gives a report, though the items behind it are others."""
     inputs = make_trial(tmp_path)

@@ -246,10 +246,10 @@ def forest_rows(findings: Findings, limit: int = 24) -> tuple[list[ForestRow], i
     return made, max(0, len(drawn) - limit)
 
 
-def row_warnings(document: Document) -> list[str]:
+def row_warnings(findings: Findings) -> list[str]:
     """Every warning of the rows once, with the rows it holds for, in order of appearance."""
     seen: dict[str, list[str]] = {}
-    for row in document["rows"]:
+    for row in findings.document["rows"]:
         for warning in row["warnings"]:
-            seen.setdefault(warning, []).append(f"{row['metric']}, {where(row)}")
+            seen.setdefault(warning, []).append(f"{row['metric']}, {findings.where(row)}")
     return [f"{text} ({'; '.join(at[:3])}{f' and {len(at) - 3} more' if len(at) > 3 else ''})" for text, at in seen.items()]

@@ -49,14 +49,14 @@ def trial_view(inputs: TrialReportInputs, findings: Findings, costs: Mapping[str
             (r["method"], findings.scale.effect(r["effect"]), findings.scale.interval(r["ci_low"], r["ci_high"]), p_value(r["p_value"]))
             for r in document["robustness"]
         ],
-        "risk": risk_table(document),
+        "risk": risk_table(findings),
         "has_curves": any(r["curve"] for r in document["risk"]),
         "planning": planning_line(findings),
         "costs": cost_table(costs),
-        "price": plain(costs.get("price")) if costs.get("price") else None,
+        "prices": price_lines(costs.get("price") or {}),
         "trust": trust_table(inputs.trust),
         "prompts": {c: dict(inputs.prompts.get(c) or {}) for c in CONDITIONS},
-        "warnings": reading.row_warnings(document),
+        "warnings": reading.row_warnings(findings),
         "notes": list(document["notes"]),
         "unpaired": document["unpaired"],
         "method": method,
@@ -138,14 +138,15 @@ def pooled_line(findings: Findings) -> str | None:
     return f"Over {pooled['datasets']} datasets: {effect}, by {pooled['method']}; {pooled['weights']}.{spread}"
 
 
-def risk_table(document: Mapping[str, Any]) -> list[tuple[str, ...]]:
+def risk_table(findings: Findings) -> list[tuple[str, ...]]:
     """Per type, temperature and arm: items, coverage, risk, area under the curve, coverage at each risk threshold."""
     lines: list[tuple[str, ...]] = []
-    for r in document["risk"]:
+    for r in findings.document["risk"]:
         at = "; ".join(f"≤ {t['error']:.0%}: {t['coverage']:.1%}" for t in r["at_risk"] or [])
         lines.append(
             (
-                f"{r['type']} · temp {plain(r['temp'])}",
+                (r["type"] if r["type"] == "all" else f"{r['type']} book")
+                + (f" · temp {plain(r['temp'])}" if len(findings.temps) > 1 else ""),
                 r["condition"],
                 count(r["n_items"]),
                 f"{r['coverage']:.1%}",
@@ -192,6 +193,24 @@ def cost_table(costs: Mapping[str, Any]) -> list[dict[str, str]]:
             }
         )
     return lines
+
+
+def price_lines(prices: Mapping[str, Any]) -> list[str]:
+    """One line per model: its price per million tokens and where that price comes from."""
+    lines = []
+    for model, price in prices.items():
+        if not isinstance(price, Mapping):
+            lines.append(f"{model}: no price known")
+            continue
+        parts = [f"{dollars(price[key])} {name}" for key, name in _PRICES if price.get(key) is not None]
+        factor = price.get("batch_discount")
+        times = f", times {factor:g}" if factor not in (None, 1) else ""
+        told = "; ".join(str(price[key]) for key in ("source", "as_of") if price.get(key))
+        lines.append(f"{model}: {', '.join(parts)} per million tokens{times}{f' ({told})' if told else ''}")
+    return lines
+
+
+_PRICES = (("input_per_million", "input"), ("cached_input_per_million", "cached input"), ("output_per_million", "output"))
 
 
 def trust_table(trust: Mapping[str, Any] | None) -> dict[str, Any] | None:

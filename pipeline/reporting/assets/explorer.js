@@ -169,7 +169,7 @@
   }
 
   function answer(arm, at, pieces) {
-    const a = answers[arm], box = el("div", { class: `answer ${arm}` });
+    const a = answers[arm], box = el("div", { class: `answer ${arm}`, "data-arm": data.arms[arm] });
     if (a.outcome[at] > 0) box.append(el("p", { class: "trouble" }, data.outcomes[a.outcome[at]] + (a.remark[at] ? `: ${a.remark[at]}` : "")));
     else if (a.remark[at]) box.append(el("p", { class: "trouble" }, a.remark[at]));
     box.append(el("div", { class: "text", dir: "auto", tabindex: a.text[at].length > 900 ? "0" : null, role: a.text[at].length > 900 ? "region" : null,
@@ -321,6 +321,7 @@
   form.addEventListener("input", filter);
   form.addEventListener("submit", (event) => event.preventDefault());
   form.addEventListener("reset", () => setTimeout(() => { preset(); filter(); }));
+  window.addEventListener("beforeprint", () => { for (const part of document.querySelectorAll("main > section > details")) part.open = true; });
   preset();
   recall();
   filter();
