@@ -154,7 +154,7 @@ WRONG: list[tuple[str, tuple[str, ...], str]] = [
     ("a treatment called control", ("--control", "A", "--treatment", "control=B", *REVIEWS, *PROVIDER), "two arms are called 'control'"),
     ("items", (*PAIR, *REVIEWS, *PROVIDER, "--max_items", "0"), "--max_items: 0 is no number of items"),
     ("no such metric", (*PAIR, *REVIEWS, *PROVIDER, "--metric", "wisdom"), "'wisdom' is no built-in metric"),
-    ("range", (*PAIR, *REVIEWS, *PROVIDER, "--metric", "length", "--range", "1,0"), "1"),
+    ("range", (*PAIR, *REVIEWS, *PROVIDER, "--metric", "length", "--range", "1,0"), "the lowest value 1.0 is not below the highest 0.0"),
     ("no range", (*PAIR, *REVIEWS, *PROVIDER, "--metric", "length", "--range", "wide"), "'wide' is no range"),
     ("no such module", (*PAIR, *REVIEWS, *PROVIDER, "--metric", "nowhere_at_all:f"), "cannot import 'nowhere_at_all'"),
     ("no such subgroup", (*PAIR, *REVIEWS, *PROVIDER, "--subgroup", "genre"), "has no 'genre' in its meta"),
