@@ -109,7 +109,9 @@ def _mapping(loader: Any, node: yaml.MappingNode, deep: bool = False) -> dict[An
         if isinstance(key, (list, dict)):
             raise yaml.constructor.ConstructorError(None, None, "a key must be a plain word", key_node.start_mark)
         if key in seen:
-            raise yaml.constructor.ConstructorError(None, None, f"key {key!r} stands twice (first in line {seen[key]})", key_node.start_mark)
+            raise yaml.constructor.ConstructorError(
+                None, None, f"key {key!r} stands twice (first in line {seen[key]})", key_node.start_mark
+            )
         seen[key] = key_node.start_mark.line + 1
     return {str(k): v for k, v in yaml.SafeLoader.construct_mapping(loader, node, deep=True).items()}
 
@@ -135,7 +137,9 @@ def read_yaml(path: Path) -> tuple[dict[str, Any], dict[str, int]]:
     try:
         text = path.read_text("utf-8-sig")
     except FileNotFoundError:
-        raise ConfigError("there is no such config", where=str(path), remedy="Name one with --config, or make one: python -m scripts.init") from None
+        raise ConfigError(
+            "there is no such config", where=str(path), remedy="Name one with --config, or make one: python -m scripts.init"
+        ) from None
     except (OSError, UnicodeDecodeError) as e:
         raise ConfigError(f"not readable: {e}", where=str(path), remedy="A config is a YAML file in UTF-8.") from None
     try:
@@ -144,7 +148,9 @@ def read_yaml(path: Path) -> tuple[dict[str, Any], dict[str, int]]:
     except yaml.YAMLError as e:
         mark = getattr(e, "problem_mark", None)
         raise ConfigError(
-            f"not valid YAML: {getattr(e, 'problem', None) or e}", where=f"{path}:{mark.line + 1}" if mark else str(path), remedy="Mend that line."
+            f"not valid YAML: {getattr(e, 'problem', None) or e}",
+            where=f"{path}:{mark.line + 1}" if mark else str(path),
+            remedy="Mend that line.",
         ) from None
     except RecursionError:
         raise ConfigError("nested too deeply", where=str(path), remedy="A config is a few levels deep.") from None
@@ -203,14 +209,20 @@ def complete(raw: dict[str, Any], path: Path, root: Path, overrides: Overrides, 
             data.setdefault(key, copy.deepcopy(value))
     paths = data.get("paths", {})
     warnings += [
-        f"paths.{name} is not used: every file has its place below the experiments folder and data/prepared" for name in UNUSED_PATHS if paths.get(name)
+        f"paths.{name} is not used: every file has its place below the experiments folder and data/prepared"
+        for name in UNUSED_PATHS
+        if paths.get(name)
     ]
     data["paths"] = {"experiments_dir": overrides.experiments_dir or paths.get("experiments_dir") or "experiments"}
     if "sources" not in data:
         data["sources"] = copy.deepcopy(SAMPLE_SOURCES)
         warnings.append("no `sources`: the bundled sample in config/sample is asked")
     if not any(data["sources"].values()):
-        raise ConfigError("no items: both sources are empty", where=f"{path} (sources)", remedy="Name at least one file under sources.open_book or sources.closed_book.")
+        raise ConfigError(
+            "no items: both sources are empty",
+            where=f"{path} (sources)",
+            remedy="Name at least one file under sources.open_book or sources.closed_book.",
+        )
     _models(data, path, overrides)
     _provider(data, overrides, warnings)
     if overrides.temps:
@@ -250,7 +262,10 @@ def _provider(data: dict[str, Any], overrides: Overrides, warnings: list[str]) -
         provider["name"] = "fireworks" if batch else "local"
         warnings.append(f"no `provider`: {provider['name']} is taken, going by the model's name")
     if overrides.dry_run:
-        provider = {"name": "simulated", **{k: v for k, v in provider.items() if k in ("accuracy", "failure_rate", "polls_per_job", "max_attempts")}}
+        provider = {
+            "name": "simulated",
+            **{k: v for k, v in provider.items() if k in ("accuracy", "failure_rate", "polls_per_job", "max_attempts")},
+        }
     data["provider"] = provider
 
 
@@ -266,7 +281,11 @@ def _prompt_sets(config: Config) -> None:
                 f"there is no prompt set {name!r}", where=config.where("prompt_sets"), remedy=f"Known: {', '.join(known) or 'none'}."
             )
     if not known and "arms" not in config.data:
-        raise ConfigError("no prompts: neither `arms` nor `prompt_sets`", where=str(config.path), remedy="Name two system prompts under arms, or a control and a treatment under prompt_sets.")
+        raise ConfigError(
+            "no prompts: neither `arms` nor `prompt_sets`",
+            where=str(config.path),
+            remedy="Name two system prompts under arms, or a control and a treatment under prompt_sets.",
+        )
 
 
 def read_text(config: Config, text_path: str, key_path: str) -> str:
@@ -275,6 +294,12 @@ def read_text(config: Config, text_path: str, key_path: str) -> str:
     try:
         return path.read_text("utf-8-sig")
     except FileNotFoundError:
-        raise ConfigError(f"the file {text_path} does not exist", where=config.where(key_path), remedy="Write it, or mend the path (it is relative to the folder of dodo.py).") from None
+        raise ConfigError(
+            f"the file {text_path} does not exist",
+            where=config.where(key_path),
+            remedy="Write it, or mend the path (it is relative to the folder of dodo.py).",
+        ) from None
     except (OSError, UnicodeDecodeError) as e:
-        raise ConfigError(f"{text_path} is not readable as UTF-8 text: {e}", where=config.where(key_path), remedy="Save it as UTF-8.") from None
+        raise ConfigError(
+            f"{text_path} is not readable as UTF-8 text: {e}", where=config.where(key_path), remedy="Save it as UTF-8."
+        ) from None

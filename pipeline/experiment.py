@@ -142,7 +142,11 @@ class Experiment:
         self.trials: dict[str, Trial] = {}
         for trial in self._trials():
             if (other := self.trials.get(trial.slug)) is not None and other != trial:
-                raise ConfigError(f"two different trials would share the folder {trial.slug}", where=config.where("trials"), remedy="Give models distinct model_aliases, or arms distinct names.")
+                raise ConfigError(
+                    f"two different trials would share the folder {trial.slug}",
+                    where=config.where("trials"),
+                    remedy="Give models distinct model_aliases, or arms distinct names.",
+                )
             self.trials[trial.slug] = trial
 
     # --- arms and contrasts ---------------------------------------------------------------------------------------
@@ -159,7 +163,11 @@ class Experiment:
             self._read_prompt_sets()
         for contrast in self.contrasts:
             if contrast.control == contrast.treatment:
-                raise ConfigError(f"contrast {contrast.name!r} compares arm {contrast.control!r} with itself", where=config.where("contrasts"), remedy="Name two arms.")
+                raise ConfigError(
+                    f"contrast {contrast.name!r} compares arm {contrast.control!r} with itself",
+                    where=config.where("contrasts"),
+                    remedy="Name two arms.",
+                )
 
     def _chosen_sets(self) -> list[str]:
         config = self.config
@@ -205,11 +213,15 @@ class Experiment:
         for i, pair in enumerate(pairs):
             for name in pair:
                 if name not in self.arms:
-                    raise ConfigError(f"there is no arm {name!r}", where=config.where(f"contrasts.{i}"), remedy=f"Known arms: {', '.join(names)}.")
+                    raise ConfigError(
+                        f"there is no arm {name!r}", where=config.where(f"contrasts.{i}"), remedy=f"Known arms: {', '.join(names)}."
+                    )
         if not pairs:
             raise ConfigError("nothing to compare: there is one arm only", where=config.where("arms"), remedy="Add a second arm.")
         plain = spec == "all_vs_control"
-        return [Contrast(treatment if plain else f"{treatment}_vs_{control}", control, treatment) for control, treatment in dict.fromkeys(pairs)]
+        return [
+            Contrast(treatment if plain else f"{treatment}_vs_{control}", control, treatment) for control, treatment in dict.fromkeys(pairs)
+        ]
 
     # --- models, decodings, trials -----------------------------------------------------------------------------------
 
@@ -310,7 +322,11 @@ class Experiment:
                 if sha is None:
                     path = locate(source, self.config.root)
                     if not path.is_file():
-                        raise ConfigError(f"the file {source.get('path') or source.get('url')} does not exist", where=self.config.where(f"sources.{kind}_book.{i}"), remedy="Mend the path, or fetch it: python -m scripts.fetch_data")
+                        raise ConfigError(
+                            f"the file {source.get('path') or source.get('url')} does not exist",
+                            where=self.config.where(f"sources.{kind}_book.{i}"),
+                            remedy="Mend the path, or fetch it: python -m scripts.fetch_data",
+                        )
                     sha = self._file_sha256(path)
                 resolved[kind].append({**source, "sha256": sha})
         return resolved
@@ -332,12 +348,22 @@ class Experiment:
         """All that determines the requests, and so the answers."""
         provider = self.config["provider"]
         return {
-            "provider": {k: provider[k] for k in ("name", "base_url", "account_id", "accuracy", "failure_rate", "context_tokens", "send_seed") if k in provider},
+            "provider": {
+                k: provider[k]
+                for k in ("name", "base_url", "account_id", "accuracy", "failure_rate", "context_tokens", "send_seed")
+                if k in provider
+            },
             "units": {
                 slug: {
                     "prompt_sha256": unit.arm.prompt_sha256,
                     "model": unit.model.identity,
-                    "decoding": {"top_p": unit.decoding.top_p, "top_k": unit.decoding.top_k, "stop": list(unit.decoding.stop), "max_new_tokens": [unit.decoding.max_closed, unit.decoding.max_open], "extra_body": unit.decoding.extra_body},
+                    "decoding": {
+                        "top_p": unit.decoding.top_p,
+                        "top_k": unit.decoding.top_k,
+                        "stop": list(unit.decoding.stop),
+                        "max_new_tokens": [unit.decoding.max_closed, unit.decoding.max_open],
+                        "extra_body": unit.decoding.extra_body,
+                    },
                     "temps": list(self.unit_temps[slug]),
                     "samples_per_item": [self.samples(t) for t in self.unit_temps[slug]],
                 }
@@ -372,7 +398,11 @@ class Experiment:
         contrasts = given.get("contrasts") or list(dict.fromkeys(names))
         for name in contrasts:
             if name not in {c.name for c in self.contrasts}:
-                raise ConfigError(f"there is no contrast {name!r}", where=self.config.where("primary.contrasts"), remedy=f"Known: {', '.join(c.name for c in self.contrasts)}.")
+                raise ConfigError(
+                    f"there is no contrast {name!r}",
+                    where=self.config.where("primary.contrasts"),
+                    remedy=f"Known: {', '.join(c.name for c in self.contrasts)}.",
+                )
         return {
             "contrasts": contrasts,
             "metric": given.get("metric", "correct"),

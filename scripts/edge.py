@@ -5,11 +5,19 @@ from __future__ import annotations
 import functools
 import sys
 from collections.abc import Callable
+from typing import Protocol
 
 from pipeline.base.errors import AbidingError
 
 
-def command(main: Callable[[list[str] | None], int]) -> Callable[[list[str] | None], int]:
+class Main(Protocol):
+    """A script's `main`: arguments, or None for the command line's; returns the exit code."""
+
+    def __call__(self, argv: list[str] | None = None) -> int:
+        """Run the script."""
+
+
+def command(main: Callable[[list[str] | None], int]) -> Main:
     """Wrap a script's `main(argv)`."""
 
     @functools.wraps(main)

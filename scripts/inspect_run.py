@@ -14,7 +14,16 @@ from pipeline.base.files import TEMP_MARK
 from pipeline.base.rows import RequestRow, ResultRow, read_rows
 from pipeline.base.schemas import read_document
 
-DETERMINISTIC = ("predictions.csv", "per_item_scores.csv", "significance.json", "costs.json", "report.md", "report.html", "aggregate_report.md", "results.jsonl")
+DETERMINISTIC = (
+    "predictions.csv",
+    "per_item_scores.csv",
+    "significance.json",
+    "costs.json",
+    "report.md",
+    "report.html",
+    "aggregate_report.md",
+    "results.jsonl",
+)
 LEFTOVERS = ("collected.jsonl", "journal.jsonl", "rows.jsonl", "STOP_REQUESTED")
 
 
@@ -45,7 +54,9 @@ def _records(run: Path) -> list[str]:
             found.append("no trial manifest")
         for path in manifests:
             manifest = read_document(path, "trial_manifest.v2")
-            found += [f"stage {name} is {stage['status']}" for name, stage in manifest["stage_status"].items() if stage["status"] != "completed"]
+            found += [
+                f"stage {name} is {stage['status']}" for name, stage in manifest["stage_status"].items() if stage["status"] != "completed"
+            ]
             found += [f"job {key} is {status}" for key, status in manifest["job_status"].items() if status != "downloaded"]
     except (AbidingError, OSError) as e:
         found.append(f"record: {e}")
@@ -66,13 +77,17 @@ def _requests(run: Path) -> list[str]:
             found.append(f"answers: {e}")
             continue
         if answered != ids:
-            found.append(f"{shard.parent.name}/{shard.stem}: {len(ids)} asked, {len(answered)} answered, {len(set(ids) ^ set(answered))} missing or foreign")
+            found.append(
+                f"{shard.parent.name}/{shard.stem}: {len(ids)} asked, {len(answered)} answered, {len({*ids} ^ {*answered})} amiss"
+            )
     found += [f"custom_id {c} stands {n} times in the shards" for c, n in asked.items() if n > 1]
     for path in sorted(run.glob("*/results/predictions.csv")):
         with open(path, newline="", encoding="utf-8") as f:
             parsed = Counter(row["custom_id"] for row in csv.DictReader(f))
         units = json.loads((path.parent / "trial_manifest.json").read_bytes())["trial"]["units"].values()
-        wanted = {row.custom_id for unit in units for shard in run.glob(f"batch_inputs/{unit}/*.jsonl") for row in read_rows(shard, RequestRow)}
+        wanted = {
+            row.custom_id for unit in units for shard in run.glob(f"batch_inputs/{unit}/*.jsonl") for row in read_rows(shard, RequestRow)
+        }
         found += [f"predictions.csv: {c} stands {n} times" for c, n in parsed.items() if n > 1]
         if set(parsed) != wanted:
             found.append(f"predictions.csv: {len(wanted - set(parsed))} missing, {len(set(parsed) - wanted)} foreign")
@@ -109,4 +124,6 @@ def _bytes(run: Path, reference: dict[str, bytes]) -> list[str]:
 
 
 def _litter(project: Path) -> list[str]:
-    return [f"left behind: {p.relative_to(project)}" for p in project.rglob("*") if p.is_file() and (TEMP_MARK in p.name or p.name in LEFTOVERS)]
+    return [
+        f"left behind: {p.relative_to(project)}" for p in project.rglob("*") if p.is_file() and (TEMP_MARK in p.name or p.name in LEFTOVERS)
+    ]

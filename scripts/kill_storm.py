@@ -53,7 +53,16 @@ class Aim:
         return self._seen == self.nth
 
 
-def storm(folder: Path, words: list[str], reference: dict[str, bytes], lengths: Counter[str], seconds: float, kills: int, rng: random.Random, show: bool) -> tuple[Counter[str], Counter[str], list[str], int]:
+def storm(
+    folder: Path,
+    words: list[str],
+    reference: dict[str, bytes],
+    lengths: Counter[str],
+    seconds: float,
+    kills: int,
+    rng: random.Random,
+    show: bool,
+) -> tuple[Counter[str], Counter[str], list[str], int]:
     """(kills by phase, kills by checkpoint, problems, runs)."""
     landed: Counter[str] = Counter()
     where: Counter[str] = Counter()
@@ -88,7 +97,9 @@ def storm(folder: Path, words: list[str], reference: dict[str, bytes], lengths: 
             problems.append("gave up")
             break
     last = run_child(project, words)
-    problems += [f"run {runs}: exit {last.code}: {_tail(last)}"] if last.code else [f"run {runs}: {p}" for p in problems_of(project, reference)]
+    problems += (
+        [f"run {runs}: exit {last.code}: {_tail(last)}"] if last.code else [f"run {runs}: {p}" for p in problems_of(project, reference)]
+    )
     return landed, where, problems, runs + 1
 
 
@@ -127,11 +138,20 @@ def main(argv: list[str] | None = None) -> int:
         for name in ended.announced:
             now = phase_after([name], now)
             lengths[now] += 1
-        landed, where, problems, runs = storm(folder, words, reference, lengths, seconds, args.kills, random.Random(args.seed), not args.json and sys.stdout.isatty())
+        landed, where, problems, runs = storm(
+            folder, words, reference, lengths, seconds, args.kills, random.Random(args.seed), not args.json and sys.stdout.isatty()
+        )
     finally:
         if not args.keep:
             shutil.rmtree(folder, ignore_errors=True)
-    facts = {"kills": landed.total(), "runs": runs, "seconds": round(time.monotonic() - begun, 1), "by_phase": {p: landed[p] for p in PHASES}, "by_checkpoint": dict(where.most_common()), "problems": problems}
+    facts = {
+        "kills": landed.total(),
+        "runs": runs,
+        "seconds": round(time.monotonic() - begun, 1),
+        "by_phase": {p: landed[p] for p in PHASES},
+        "by_checkpoint": dict(where.most_common()),
+        "problems": problems,
+    }
     if args.json:
         print(json.dumps(facts, indent=2))
     else:

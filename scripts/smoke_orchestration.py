@@ -24,7 +24,12 @@ from scripts.edge import command
 from scripts.inspect_run import problems_of, result_files, the_run
 from scripts.strikes import Ended, kill, make_project, run_child, terminate, warm_up
 
-POINTS = {"post-build": ("post-build", 2), "mid-submission": ("submit:created", 2), "mid-polling": ("poll:kept", 2), "pre-parse": ("pre-parse", 1)}
+POINTS = {
+    "post-build": ("post-build", 2),
+    "mid-submission": ("submit:created", 2),
+    "mid-polling": ("poll:kept", 2),
+    "pre-parse": ("pre-parse", 1),
+}
 """Stop point -> the checkpoint at which it is struck, and at which announcement of it."""
 HOWS = ("SIGKILL", "SIGTERM", "STOP")
 EXIT = {"SIGKILL": -9, "SIGTERM": 3, "STOP": 3}
@@ -45,7 +50,9 @@ class Case:
     def line(self) -> str:
         """The case in one line."""
         name = f"{self.stop_point:<15} {self.how:<8} {'--resume' if self.resume else 'plain   '}"
-        return f"{'ok  ' if not self.problems else 'FAIL'} {name} {self.seconds:5.1f} s" + "".join(f"\n       {p}" for p in self.problems[:6])
+        return f"{'ok  ' if not self.problems else 'FAIL'} {name} {self.seconds:5.1f} s" + "".join(
+            f"\n       {p}" for p in self.problems[:6]
+        )
 
 
 def striker(how: str, project: Path) -> Callable[[int], None]:
@@ -61,7 +68,9 @@ def striker(how: str, project: Path) -> Callable[[int], None]:
     return ask
 
 
-def strike_and_rerun(folder: Path, point: str, how: str, words: list[str], reference: dict[str, bytes], fork: bool, billed: bool) -> list[Case]:
+def strike_and_rerun(
+    folder: Path, point: str, how: str, words: list[str], reference: dict[str, bytes], fork: bool, billed: bool
+) -> list[Case]:
     """Both ways on after one strike."""
     project = make_project(folder / f"{point}-{how}-plain")
     name, nth = POINTS[point]
@@ -108,7 +117,17 @@ def main(argv: list[str] | None = None) -> int:
     args = parser.parse_args(argv)
     if args.n < 1 or args.items < 1:
         raise UsageError("give 1 or more", where="--n, --items")
-    words = ["--config", args.config, "--prompt_sets", args.prompt_set, "--parts_per_dataset", str(args.n), "--limit_items", str(args.items), "--quiet"]
+    words = [
+        "--config",
+        args.config,
+        "--prompt_sets",
+        args.prompt_set,
+        "--parts_per_dataset",
+        str(args.n),
+        "--limit_items",
+        str(args.items),
+        "--quiet",
+    ]
     words += ["--dry_run"] if args.dry_run else []
     folder = Path(tempfile.mkdtemp(prefix="abiding-smoke-"))
     if args.dry_run:
@@ -126,8 +145,12 @@ def main(argv: list[str] | None = None) -> int:
             raise UsageError(f"the uninterrupted run is not sound: {problem}")
         strikes = [(point, how) for point in args.stop_point or POINTS for how in args.how or HOWS]
         # Side by side as the machine allows; a local model wants the machine for itself.
-        with ProcessPoolExecutor(min(4, os.cpu_count() or 1) if args.dry_run else 1, mp_context=multiprocessing.get_context("fork")) as pool:
-            futures = [pool.submit(strike_and_rerun, folder, point, how, words, reference, args.dry_run, args.dry_run) for point, how in strikes]
+        with ProcessPoolExecutor(
+            min(4, os.cpu_count() or 1) if args.dry_run else 1, mp_context=multiprocessing.get_context("fork")
+        ) as pool:
+            futures = [
+                pool.submit(strike_and_rerun, folder, point, how, words, reference, args.dry_run, args.dry_run) for point, how in strikes
+            ]
             for future in futures:
                 for case in future.result():
                     cases.append(case)

@@ -59,7 +59,15 @@ def warm_up() -> None:
     assert doit and jinja2 and jsonschema and matplotlib and scipy and pipeline
 
 
-def run_child(project: Path, words: Sequence[str], decide: Decide | None = None, strike: Callable[[int], None] | None = None, *, fork: bool = True, after: float | None = None) -> Ended:
+def run_child(
+    project: Path,
+    words: Sequence[str],
+    decide: Decide | None = None,
+    strike: Callable[[int], None] | None = None,
+    *,
+    fork: bool = True,
+    after: float | None = None,
+) -> Ended:
     """Run `doit run WORDS` in `project` as a child process. Where `decide` says so, `strike(pid)` is called while the child waits;
     `after` so many seconds it is called wherever the child is.
 
@@ -80,7 +88,9 @@ def run_child(project: Path, words: Sequence[str], decide: Decide | None = None,
     return Ended(os.waitstatus_to_exitcode(status), announced, struck, log.read_text("utf-8", "replace"))
 
 
-def _become(project: Path, words: Sequence[str], environment: dict[str, str], log: Path, parents: tuple[int, int], ours: tuple[int, int], fork: bool) -> None:
+def _become(
+    project: Path, words: Sequence[str], environment: dict[str, str], log: Path, parents: tuple[int, int], ours: tuple[int, int], fork: bool
+) -> None:
     """In the child: close the parent's ends, take the log as output, and run doit. Never returns."""
     code = 1
     try:
@@ -108,7 +118,9 @@ def _become(project: Path, words: Sequence[str], environment: dict[str, str], lo
         os._exit(code)
 
 
-def _listen(reads: int, answers: int, pid: int, decide: Decide | None, strike: Callable[[int], None] | None, deadline: float | None) -> tuple[list[str], str | None]:
+def _listen(
+    reads: int, answers: int, pid: int, decide: Decide | None, strike: Callable[[int], None] | None, deadline: float | None
+) -> tuple[list[str], str | None]:
     announced: list[str] = []
     counts: dict[str, int] = {}
     struck: str | None = None

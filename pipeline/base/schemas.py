@@ -13,6 +13,8 @@ from typing import Any
 from pipeline.base.errors import ManifestError
 from pipeline.base.files import json_bytes, write_atomic
 
+MAX_DEPTH = 60
+"""Levels of nesting that a document may have: ours have ten."""
 SCHEMA_DIR = Path(__file__).resolve().parents[2] / "schemas"
 
 
@@ -62,12 +64,34 @@ def _no_constant(text: str) -> Any:
     raise ValueError(f"{text} is not JSON")
 
 
+def _finite(text: str) -> float:
+    value = float(text)
+    if value in (float("inf"), float("-inf")):
+        raise ValueError(f"{text} is too large a number")
+    return value
+
+
 def parse_json(data: bytes) -> Any:
-    """Strict JSON: UTF-8 without BOM, no duplicate keys, no NaN, no absurd nesting. Raises ValueError with the reason."""
+    """Strict JSON: UTF-8 without BOM, no duplicate keys, no NaN, no absurd nesting, nothing that could not be written again.
+
+    Raises ValueError with the reason.
+    """
     try:
-        return json.loads(data.decode("utf-8"), object_pairs_hook=_no_duplicates, parse_constant=_no_constant)
+        document = json.loads(data.decode("utf-8"), object_pairs_hook=_no_duplicates, parse_constant=_no_constant, parse_float=_finite)
     except RecursionError:
         raise ValueError("nested too deeply") from None
+    level = [document]
+    for _ in range(MAX_DEPTH):
+        level = [
+            inner for value in level if isinstance(value, (dict, list)) for inner in (value.values() if isinstance(value, dict) else value)
+        ]
+        if not level:
+            break
+    else:
+        raise ValueError(f"nested more than {MAX_DEPTH} levels deep")
+    if b"\\u" in data:  # half of a surrogate pair can be read, but not written
+        json.dumps(document, ensure_ascii=False).encode("utf-8")
+    return document
 
 
 def read_document(path: str | Path, name: str) -> Any:

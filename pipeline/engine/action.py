@@ -117,7 +117,9 @@ class Action:
             return "results.jsonl is missing or damaged"
         if self.step == "submit" and record["state"] == "submitted":
             return None
-        return {"intent": "promised: its job is looked for", "submitted": "its job is under way", "owing": "some requests are still owed"}[record["state"]]
+        return {"intent": "promised: its job is looked for", "submitted": "its job is under way", "owing": "some requests are still owed"}[
+            record["state"]
+        ]
 
     # --- receipts ----------------------------------------------------------------------------------------------------
 
@@ -163,7 +165,11 @@ class Action:
                 raise
             except OSError as e:
                 self._leave("failed", str(e))
-                raise StepError(f"{type(e).__name__}: {e.strerror or e}", where=str(e.filename or self.step), remedy="Mend that and run again: nothing that was paid for is lost.") from e
+                raise StepError(
+                    f"{type(e).__name__}: {e.strerror or e}",
+                    where=str(e.filename or self.step),
+                    remedy="Mend that and run again: nothing that was paid for is lost.",
+                ) from e
             if self.step not in (*FAMILY_STEPS, "prepare"):
                 self._keep_receipt(receipts.make_receipt(self.inputs_digest(), self.targets, session.root, session.cache))
             self._done(facts)

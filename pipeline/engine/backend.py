@@ -110,7 +110,9 @@ def _copy_for_reading(path: Path, memory: sqlite3.Connection) -> None:
                 rows = disk.execute("select task_id, cast(task_data as blob) from doit").fetchall()
         except sqlite3.DatabaseError:  # corrupt: a run would put it aside; to look is to see nothing done
             return
-    memory.executemany("insert or replace into doit values (?,?)", ((task_id, bytes(data).decode("utf-8", "replace")) for task_id, data in rows))
+    memory.executemany(
+        "insert or replace into doit values (?,?)", ((task_id, bytes(data).decode("utf-8", "replace")) for task_id, data in rows)
+    )
 
 
 def aside(path: Path) -> None:

@@ -17,7 +17,7 @@ class DigestChecker(FileChangedChecker):  # type: ignore[misc]
 
     def check_modified(self, file_path: str, file_stat: Any, state: Any) -> bool:
         """True where the bytes differ from those of the saved state."""
-        return self.cache.sha256(file_path) != state
+        return bool(self.cache.sha256(file_path) != state)
 
     def get_state(self, dep: str, current_state: Any) -> str | None:
         """The state to save; None where it is the saved one."""

@@ -28,6 +28,8 @@ class AbidingRun(OneLine, Run):  # type: ignore[misc]
     name = "run"
     writes = True
     cmd_options = (*Run.cmd_options, *RUN_OPTIONS)
+    sel_tasks: Any
+    sel_default_tasks: bool
 
     def parse_execute(self, in_args: Any) -> int:
         """`--plan_only` makes this a command that only looks."""
@@ -38,7 +40,11 @@ class AbidingRun(OneLine, Run):  # type: ignore[misc]
     def execute(self, params: Any, args: Any) -> int:
         """Open the session, then let doit do the rest. Failures that we explain end with their exit code."""
         if "process" in (params["par_type"],) and "par_type" in params._non_default_keys:
-            raise UsageError("forked workers would outlive a killed parent and keep its lock", where="-P process", remedy="Leave it out: -n uses threads.")
+            raise UsageError(
+                "forked workers would outlive a killed parent and keep its lock",
+                where="-P process",
+                remedy="Leave it out: -n uses threads.",
+            )
         params["par_type"] = "thread"
         self.params = params
         return int(super().execute(params, args))
@@ -103,15 +109,19 @@ class AbidingRun(OneLine, Run):  # type: ignore[misc]
         return self._pass(args, kwargs)
 
     def _pass(self, args: Any, kwargs: Any) -> int:
-        code = int(super()._execute(*args, **kwargs))
-        return code
+        return int(super()._execute(*args, **kwargs))
 
     def _say_frozen(self) -> None:
         built = self.session.run.built()
         asked, lines = build.parts_wanted(self.session.run), self.session.run.options.lines_per_part
         given = getattr(self.params, "_non_default_keys", ())
-        if built and (("parts_per_dataset" in given and asked != built["layout"]["parts"]) or ("lines_per_part" in given and lines != built["layout"]["lines_per_part"])):
-            self._notice("the layout of this run is frozen by batch_inputs/build_manifest.json: --parts_per_dataset and --lines_per_part change nothing")
+        if built and (
+            ("parts_per_dataset" in given and asked != built["layout"]["parts"])
+            or ("lines_per_part" in given and lines != built["layout"]["lines_per_part"])
+        ):
+            self._notice(
+                "batch_inputs/build_manifest.json froze the layout of this run: --parts_per_dataset and --lines_per_part change nothing"
+            )
 
     # --- the end -------------------------------------------------------------------------------------------------------
 
@@ -140,7 +150,9 @@ class AbidingRun(OneLine, Run):  # type: ignore[misc]
         return first.exit_code
 
     def _resume_line(self) -> str:
-        return f"doit run --run_id {self.session.run.paths.run_id} --resume" + (f" --experiments_dir {self.params['experiments_dir']}" if self.params["experiments_dir"] else "")
+        return f"doit run --run_id {self.session.run.paths.run_id} --resume" + (
+            f" --experiments_dir {self.params['experiments_dir']}" if self.params["experiments_dir"] else ""
+        )
 
     def _verdicts(self) -> None:
         session = self.session

@@ -103,6 +103,7 @@ def _rows(session: Session, ref: ShardRef) -> Iterable[RequestRow]:
 def _forecast(session: Session, ref: ShardRef, store: AnswerStore, generation: int, price: Price | None, counted: set[str]) -> Forecast:
     run, paths = session.run, session.run.shard_paths(ref)
     f = Forecast(requests=ref.requests)
+    record: SubmissionRecord | None
     try:
         record = SubmissionRecord.load(paths.submission)
         if record["shard"]["sha256"] != ref.sha256 or record["generation"] != generation:

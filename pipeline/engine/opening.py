@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pipeline.base.digests import digest
+from pipeline.base.digests import canonical_json, digest
 from pipeline.base.errors import AbidingError, ManifestError, UsageError
 from pipeline.base.files import Journal, sweep_temporaries
-from pipeline.base.digests import canonical_json
 from pipeline.engine.action import code_digest
 from pipeline.engine.session import Session
 from pipeline.records import snapshot
@@ -71,7 +70,13 @@ def _state(session: Session) -> RunState:
     config_path = str(exp.config.path.relative_to(session.root)) if exp.config.path.is_relative_to(session.root) else str(exp.config.path)
     if state is None:
         state = RunState.new(
-            path, run_id=run.paths.run_id, config_path=config_path, provider=exp.provider, config_hash=exp.config_hash, request_hash=exp.request_hash, primary_hash=digest(exp.primary)
+            path,
+            run_id=run.paths.run_id,
+            config_path=config_path,
+            provider=exp.provider,
+            config_hash=exp.config_hash,
+            request_hash=exp.request_hash,
+            primary_hash=digest(exp.primary),
         )
         state.save()
         return state
@@ -87,7 +92,8 @@ def _check_drift(session: Session, state: RunState) -> None:
             raise Drift(
                 f"the requests of run {run.paths.run_id} would change: {changed}",
                 where=str(run.paths.effective_config),
-                remedy=f"Finish it from its own snapshot (doit run --run_id {run.paths.run_id} --resume), begin a new run (leave --run_id out), or accept it with --force.",
+                remedy=f"Finish it from its own snapshot (doit run --run_id {run.paths.run_id} --resume), "
+                "begin a new run (leave --run_id out), or accept it with --force.",
             )
         state.force(f"requests changed: {changed}", state["request_hash"], exp.request_hash)
         state.update(request_hash=exp.request_hash)
@@ -113,7 +119,9 @@ def request_changes(session: Session) -> str:
 def differences(old: object, new: object, at: str = "") -> list[str]:
     """Key paths at which two plain documents differ."""
     if isinstance(old, dict) and isinstance(new, dict):
-        return [d for key in dict.fromkeys([*old, *new]) for d in differences(old.get(key), new.get(key), f"{at}.{key}" if at else str(key))]
+        return [
+            d for key in dict.fromkeys([*old, *new]) for d in differences(old.get(key), new.get(key), f"{at}.{key}" if at else str(key))
+        ]
     return [] if old == new else [at]
 
 
@@ -134,7 +142,9 @@ def register(session: Session) -> None:
     primary_hash = digest({k: v for k, v in locked.items() if k != "at"})
     registry = Journal(run.paths.registry)
     try:
-        registry.append(canonical_json({"run_id": run.paths.run_id, "primary_hash": primary_hash, "request_hash": exp.request_hash, **locked}))
+        registry.append(
+            canonical_json({"run_id": run.paths.run_id, "primary_hash": primary_hash, "request_hash": exp.request_hash, **locked})
+        )
     finally:
         registry.close()
     state.update(locked=locked, primary_hash=primary_hash)

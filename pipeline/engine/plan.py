@@ -49,7 +49,13 @@ def _phase(step: str, entries: list[Assessment]) -> dict[str, Any]:
     counts = Counter(a.verdict for a in entries)
     verdict = next((v for v in ("blocked", "run", "done", "not selected") if counts[v]), "not selected")
     reasons = Counter(a.reason for a in entries if a.verdict == verdict)
-    reason = reasons.most_common(1)[0][0] if reasons else "needs both conditions" if step not in ("prepare", "build", "submit", "poll") else "nothing chosen"
+    reason = (
+        reasons.most_common(1)[0][0]
+        if reasons
+        else "needs both conditions"
+        if step not in ("prepare", "build", "submit", "poll")
+        else "nothing chosen"
+    )
     return {"phase": step, "action": WORDS[verdict], "reason": reason, "tasks": sum(counts.values()), "to_run": counts["run"]}
 
 
@@ -83,11 +89,15 @@ def _show_shards(plan: dict[str, Any]) -> None:
     print(_counts("all", total, width))
     if total["oldest_reused"]:
         print(f"the oldest answer to be reused is of {total['oldest_reused'][:10]}")
-    tokens = f"{total['expected_prompt_tokens']} + {total['expected_completion_tokens']} tokens expected, {total['worst_prompt_tokens']} + {total['worst_completion_tokens']} at worst"
+    expected, worst = (f"{total[f'{how}_prompt_tokens']} + {total[f'{how}_completion_tokens']}" for how in ("expected", "worst"))
+    tokens = f"{expected} tokens expected, {worst} at worst"
     if total["expected_usd"] is None:
         print(f"to send: {tokens}; the model has no price")
     else:
-        print(f"to send: {tokens}; ${total['expected_usd']:.4f} expected, ${total['worst_usd']:.4f} at worst" + (f", capped at ${plan['max_usd']:.4f}" if plan["max_usd"] is not None else ""))
+        print(
+            f"to send: {tokens}; ${total['expected_usd']:.4f} expected, ${total['worst_usd']:.4f} at worst"
+            + (f", capped at ${plan['max_usd']:.4f}" if plan["max_usd"] is not None else "")
+        )
     print(f"(expected: {EXPECTED_MARGIN}, answers half of max_new_tokens; worst: a token a byte, answers all of max_new_tokens)")
 
 

@@ -57,7 +57,9 @@ class AbidingReporter:
         run, phase = self._session.run, self._phase(task)
         if phase and run.state is not None and run.state.status(phase) == "in_progress":
             stopped = any(e.exit_code == 3 for e in self._session.errors)
-            run.state.move(phase, "stopped" if stopped else "failed", str(self._session.errors[-1]) if self._session.errors else fail.get_msg())
+            run.state.move(
+                phase, "stopped" if stopped else "failed", str(self._session.errors[-1]) if self._session.errors else fail.get_msg()
+            )
         if not self._session.errors:
             print(f"error: {task.name}: {fail.get_name()}\n{fail.get_msg()}", file=sys.stderr)
 

@@ -10,7 +10,7 @@ from typing import Any
 from pipeline.base.errors import AbidingError, UsageError
 from pipeline.config import Config, Overrides, load
 from pipeline.engine import options as opts
-from pipeline.experiment import Experiment, Trial, Unit
+from pipeline.experiment import Condition, Experiment, Trial, Unit
 from pipeline.layout import RunPaths
 from pipeline.records import snapshot
 from pipeline.records.digest_cache import DigestCache
@@ -98,7 +98,7 @@ class Session:
     @property
     def units(self) -> dict[str, Unit]:
         """The units whose requests were chosen."""
-        roles = ("control", "treatment") if self.condition == "both" else (self.condition,)
+        roles: tuple[Condition, ...] = ("control", "treatment") if self.condition == "both" else (self.condition,)
         return {t.unit(role).slug: t.unit(role) for t in self.trials.values() for role in roles}
 
     @property
@@ -148,16 +148,24 @@ class Session:
                         "model_id": trial.treatment.model.id,
                         "top_p": trial.treatment.decoding.top_p,
                         "top_k": trial.treatment.decoding.top_k,
-                        "max_new_tokens": {"closed_book": trial.treatment.decoding.max_closed, "open_book": trial.treatment.decoding.max_open},
+                        "max_new_tokens": {
+                            "closed_book": trial.treatment.decoding.max_closed,
+                            "open_book": trial.treatment.decoding.max_open,
+                        },
                         "units": {"control": trial.control.slug, "treatment": trial.treatment.slug},
                     },
                     "temps": list(trial.temps),
                     "samples_per_item": {str(t): exp.samples(t) for t in trial.temps},
-                    "prompts": {c: {"path": trial.unit(c).arm.prompt_path, "sha256": trial.unit(c).arm.prompt_sha256} for c in ("control", "treatment")},  # type: ignore[arg-type]
+                    "prompts": {
+                        c: {"path": trial.unit(c).arm.prompt_path, "sha256": trial.unit(c).arm.prompt_sha256}
+                        for c in ("control", "treatment")
+                    },
                 }
                 manifest, aside = TrialManifest.open(self.run.paths.trial(trial.slug).manifest, facts, readonly=self.readonly)
                 if aside is not None:
-                    self.run.notice(f"{trial.slug}: trial_manifest.json was corrupt and lies beside as {aside.name}; it is rebuilt from the files")
+                    self.run.notice(
+                        f"{trial.slug}: trial_manifest.json was corrupt and lies beside as {aside.name}; it is rebuilt from the files"
+                    )
                 self._manifests[trial.slug] = manifest
             return self._manifests[trial.slug]
 

@@ -14,7 +14,10 @@ PAID = ("prepare", "build", "submit", "poll")
 """`doit clean` leaves what these made: answers were paid for, and the rest is what they answer."""
 
 
-def tasks_of(step: ModuleType) -> Iterator[dict[str, Any]]:
+Tasks = Iterator[dict[str, Any]]
+
+
+def tasks_of(step: ModuleType) -> Tasks:
     """The doit tasks of a step of this process's session."""
     session = current()
     name = step.__name__.rpartition(".")[2]

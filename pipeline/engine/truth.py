@@ -20,7 +20,9 @@ def stages(session: Session, trial: Trial) -> dict[str, str]:
     run = session.run
     ctx = Context(run, trial=trial)
     refs = [ref for _c, ref in run.trial_shards(trial)]
-    downloaded = all(Action(session, "poll", Context(run, unit=run.experiment.units[ref.unit], shard=ref)).why_not_done() is None for ref in refs)
+    downloaded = all(
+        Action(session, "poll", Context(run, unit=run.experiment.units[ref.unit], shard=ref)).why_not_done() is None for ref in refs
+    )
     found = {"downloaded": "completed" if downloaded else "pending"}
     for step in TRIAL_STEPS:
         found[STAGE_OF_STEP[step]] = "completed" if Action(session, step, ctx).why_not_done() is None else "pending"

@@ -52,7 +52,9 @@ class LocalProvider(LiveProvider):
         try:
             import xllamacpp
         except ImportError as e:
-            raise StepError("the local provider needs xllamacpp", remedy="Install it: pip install 'abiding[local]' (make setup does).") from e
+            raise StepError(
+                "the local provider needs xllamacpp", remedy="Install it: pip install 'abiding[local]' (make setup does)."
+            ) from e
         _divert_stderr(self._log)
         params = xllamacpp.CommonParams()
         params.model.path = str(path)
@@ -62,7 +64,9 @@ class LocalProvider(LiveProvider):
         try:
             return xllamacpp.Server(params)
         except RuntimeError as e:
-            raise StepError(f"llama.cpp could not load {path.name}: {e}", where=str(self._log), remedy="The log tells more; is it a whole GGUF file?") from e
+            raise StepError(
+                f"llama.cpp could not load {path.name}: {e}", where=str(self._log), remedy="The log tells more; is it a whole GGUF file?"
+            ) from e
 
     def answer(self, row: RequestRow, model: str) -> ResultRow:
         """One call of the model. What does not fit the context is a failed row with llama.cpp's reason."""
@@ -81,7 +85,13 @@ class LocalProvider(LiveProvider):
         """Build and settings that determine the answers."""
         from importlib import metadata
 
-        return {"xllamacpp": metadata.version("xllamacpp"), "threads": self._threads, "context_tokens": self._context, "slots": 1, "cache_prompt": False}
+        return {
+            "xllamacpp": metadata.version("xllamacpp"),
+            "threads": self._threads,
+            "context_tokens": self._context,
+            "slots": 1,
+            "cache_prompt": False,
+        }
 
 
 def _divert_stderr(log: Path) -> None:

@@ -39,7 +39,14 @@ class Price:
 
     def document(self) -> dict[str, Any]:
         """As `costs.json` shows it."""
-        return {"input_per_million": self.input, "output_per_million": self.output, "cached_input_per_million": self.cached, "batch_discount": self.factor, "as_of": self.as_of, "source": self.source}
+        return {
+            "input_per_million": self.input,
+            "output_per_million": self.output,
+            "cached_input_per_million": self.cached,
+            "batch_discount": self.factor,
+            "as_of": self.as_of,
+            "source": self.source,
+        }
 
 
 def price_of(model_id: str, provider: Mapping[str, Any], pricing: Mapping[str, Any], *, use_batch: bool = True) -> Price | None:
@@ -61,9 +68,20 @@ def price_of(model_id: str, provider: Mapping[str, Any], pricing: Mapping[str, A
         elif pricing.get("allow_unpriced"):
             return None
         else:
-            raise ConfigError(f"model {model_id!r} has no price", where="pricing", remedy="Give pricing.input_per_million and output_per_million (or pricing.models), or set pricing.allow_unpriced: true.")
+            raise ConfigError(
+                f"model {model_id!r} has no price",
+                where="pricing",
+                remedy="Give pricing.input_per_million and output_per_million (or pricing.models), or set pricing.allow_unpriced: true.",
+            )
     factor = float(table.get("batch_discount", pricing.get("batch_discount", 1.0))) if use_batch else 1.0
-    return Price(float(table["input_per_million"]), float(table["output_per_million"]), table.get("cached_input_per_million"), factor, table.get("as_of") or pricing.get("as_of"), source)
+    return Price(
+        float(table["input_per_million"]),
+        float(table["output_per_million"]),
+        table.get("cached_input_per_million"),
+        factor,
+        table.get("as_of") or pricing.get("as_of"),
+        source,
+    )
 
 
 def _text_bytes(value: Any) -> int:

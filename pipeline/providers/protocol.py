@@ -35,7 +35,9 @@ class Rejected(StepError):
     out the bad rows may cure it (the whole job failed because of some row).
     """
 
-    def __init__(self, fact: str, *, where: str | None = None, remedy: str | None = None, bad_custom_id: str | None = None, splittable: bool = False) -> None:
+    def __init__(
+        self, fact: str, *, where: str | None = None, remedy: str | None = None, bad_custom_id: str | None = None, splittable: bool = False
+    ) -> None:
         super().__init__(fact, where=where, remedy=remedy)
         self.bad_custom_id, self.splittable = bad_custom_id, splittable
 
@@ -168,7 +170,9 @@ class Provider:
         return {}
 
 
-def submit(provider: Provider, submission: Submission, ids: Ids, record: Callable[[Ids], None], sleep: Callable[[float], None] = time.sleep) -> Ids:
+def submit(
+    provider: Provider, submission: Submission, ids: Ids, record: Callable[[Ids], None], sleep: Callable[[float], None] = time.sleep
+) -> Ids:
     """Get this submission's job, adopting it where it exists and creating it where it does not. The heart of 'never pay twice'.
 
     The caller has made the intent durable before. `record` makes ids durable as they become known. Returns the job's ids.

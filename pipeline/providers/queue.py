@@ -36,7 +36,7 @@ class Queue:
         start_timeout: float,
         progress: Callable[[str, Shard], None],
     ) -> None:
-        """`slots`: jobs in flight at once; `start_timeout`: seconds (by the provider's clock) after which a job that never started is given up."""
+        """`slots`: jobs in flight at once; `start_timeout`: seconds by the provider's clock until a job that never started is given up."""
         self.shards = {shard.name: shard for shard in shards}
         self._stop, self._slots, self._limits = stop, slots, limits
         self._poll_seconds, self._start_timeout, self._progress = poll_seconds, start_timeout, progress
@@ -108,7 +108,11 @@ class Queue:
             room = limits.max_enqueued_tokens - sum(self._expected(s) for s in flying)
             fitting = _prefix(chosen, lambda i: token_bounds(shard.rows[i].body)[0], room)
             if not fitting and not flying:
-                raise StepError(f"one request of {shard.name} alone exceeds {limits.max_enqueued_tokens} tokens", where="provider.max_enqueued_tokens", remedy="Raise it.")
+                raise StepError(
+                    f"one request of {shard.name} alone exceeds {limits.max_enqueued_tokens} tokens",
+                    where="provider.max_enqueued_tokens",
+                    remedy="Raise it.",
+                )
             chosen = fitting
         return chosen
 
@@ -123,10 +127,10 @@ class Queue:
             return []
         fitting = _prefix(chosen, cost.__getitem__, budget.left)
         if not fitting:
-            need = budget.spent + sum(cost.values())
+            need, next_cost = budget.spent + sum(cost.values()), cost[chosen[0]]
             raise Stopped(
-                f"the money cap is reached: ${budget.spent:.6f} of ${budget.cap:.6f} is spent, the next request may cost ${cost[chosen[0]]:.6f}",
-                where="max_usd", remedy=f"All that is owed by {shard.name} needs at most ${need:.6f} in all: raise --max_usd and run again.",
+                f"the money cap is reached: ${budget.spent:.6f} of ${budget.cap:.6f} is spent, the next request may cost ${next_cost:.6f}",
+                where="max_usd", remedy=f"With all that {shard.name} owes it needs at most ${need:.6f}: raise --max_usd and run again.",
             )  # fmt: skip
         budget.reserve(sum(cost[i] for i in fitting))
         return fitting
@@ -146,7 +150,9 @@ class Queue:
                 ambiguous += 1
                 shard.desk.events.add("ambiguous", shard=shard.name, message=str(e))
                 if ambiguous >= AMBIGUOUS_TRIES:
-                    raise Stopped(f"{shard.name}: whether its job exists could not be learned ({e})", remedy="Run again: it looks before it creates.") from e
+                    raise Stopped(
+                        f"{shard.name}: whether its job exists could not be learned ({e})", remedy="Run again: it looks before it creates."
+                    ) from e
                 self._stop.sleep(min(60.0, max(0.05, self._poll_seconds)) * 2**ambiguous * (0.5 + self._jitter.random()))
             except NoRoomNow as e:
                 refused += 1
@@ -207,7 +213,10 @@ class Queue:
             if run_id == shard.desk.run_id:
                 continue  # another shard of this run: this very queue collects it
             if holder(Path(experiments, f"run_{run_id}", ".run.lock")) is None:
-                raise Stopped(f"{shard.name}: run {run_id} has sent some of these requests and is not running", remedy=f"Finish it first: doit run --run_id {run_id} --resume (or pay again knowingly: --fresh)")
+                raise Stopped(
+                    f"{shard.name}: run {run_id} has sent some of these requests and is not running",
+                    remedy=f"Finish it first: doit run --run_id {run_id} --resume (or pay again knowingly: --fresh)",
+                )
 
     def _publish(self, shard: Shard) -> None:
         if shard.publish():
@@ -227,7 +236,9 @@ class Queue:
                 continue
             self.status[shard.name] = status
             if status.state is JobState.WAITING and self._waited_too_long(status):
-                shard.desk.notice(f"{shard.name}: its job has not started for {self._start_timeout / 3600:.0f} h; it is cancelled and sent anew")
+                shard.desk.notice(
+                    f"{shard.name}: its job has not started for {self._start_timeout / 3600:.0f} h; it is cancelled and sent anew"
+                )
                 shard.cancel()
             if not shard.in_flight and not shard.owed():
                 self._publish(shard)

@@ -1,6 +1,6 @@
 """One shard's way from promise to published answers. Every line may be the last one of this process; the next finds its place.
 
-    owing -> intent (durable) -> submitted (job exists) -> settled (rows kept) -> owing again, or published
+owing -> intent (durable) -> submitted (job exists) -> settled (rows kept) -> owing again, or published
 """
 
 from __future__ import annotations
@@ -54,7 +54,9 @@ def job_name(ids: dict[str, Any]) -> str | None:
 class Shard:
     """A shard and its record. Not thread-safe: the queue calls it under its lock."""
 
-    def __init__(self, desk: Desk, paths: ShardPaths, *, unit: str, key: str, model: str, sha256: str, requests: int, price: Price | None) -> None:
+    def __init__(
+        self, desk: Desk, paths: ShardPaths, *, unit: str, key: str, model: str, sha256: str, requests: int, price: Price | None
+    ) -> None:
         """`sha256` and `requests` are the build manifest's; `model` is the provider's name of it."""
         self.desk, self.paths, self.unit, self.key = desk, paths, unit, key
         self.model, self.sha256, self.requests, self.price = model, sha256, requests, price
@@ -75,7 +77,13 @@ class Shard:
 
     def _new_record(self) -> SubmissionRecord:
         return SubmissionRecord.new(
-            self.paths.submission, unit=self.unit, key=self.key, sha256=self.sha256, requests=self.requests, generation=self.desk.generation, provider=self.desk.provider_name
+            self.paths.submission,
+            unit=self.unit,
+            key=self.key,
+            sha256=self.sha256,
+            requests=self.requests,
+            generation=self.desk.generation,
+            provider=self.desk.provider_name,
         )
 
     def _load(self) -> SubmissionRecord:
@@ -111,7 +119,11 @@ class Shard:
         """The requests, in order. Raises ManifestError where the file is not the one that was built."""
         rows = list(read_rows(self.paths.rows, RequestRow))
         if len(rows) != self.requests:
-            raise ManifestError(f"holds {len(rows)} requests, {self.requests} were built", where=str(self.paths.rows), remedy="Rebuild it: doit run --from_step build")
+            raise ManifestError(
+                f"holds {len(rows)} requests, {self.requests} were built",
+                where=str(self.paths.rows),
+                remedy="Rebuild it: doit run --from_step build",
+            )
         return rows
 
     @cached_property
@@ -143,7 +155,7 @@ class Shard:
     @property
     def published(self) -> bool:
         """True where results.jsonl was published (its digest is the caller's to check)."""
-        return self.record["state"] == "published"
+        return bool(self.record["state"] == "published")
 
     @property
     def in_flight(self) -> bool:
@@ -213,7 +225,7 @@ class Shard:
         return numbers_[: max(1, len(numbers_) >> failures)] if failures else numbers_
 
     def _in_a_row(self, outcome: str) -> int:
-        """How many attempts ended so, one after another, up to the last. Whole-job failures halve the next attempt, which isolates a bad row."""
+        """How many attempts ended so in a row, up to the last. Whole-job failures halve the next attempt, which isolates a bad row."""
         count = 0
         for attempt in reversed(self.record["attempts"]):
             if attempt["outcome"] != outcome:
@@ -245,7 +257,12 @@ class Shard:
                         f.write(encode(self.rows[i]) + b"\n")
         mine = {job_name(a["ids"]) for a in self.record["attempts"]}
         return Submission(
-            key=attempt["key"], model=self.model, rows_path=path, count=attempt["requests"], intent_at=seconds(attempt["intent_at"]), known_jobs=frozenset(self.desk.known_jobs - mine)
+            key=attempt["key"],
+            model=self.model,
+            rows_path=path,
+            count=attempt["requests"],
+            intent_at=seconds(attempt["intent_at"]),
+            known_jobs=frozenset(self.desk.known_jobs - mine),
         )
 
     def launch(self) -> None:
@@ -257,7 +274,11 @@ class Shard:
         problems = self.desk.provider.check(submission.rows())
         if problems:
             self._settle(attempt, "refused_here", message="; ".join(problems[:5]))
-            raise StepError(f"{len(problems)} request(s) would fail the job: {'; '.join(problems[:3])}", where=str(submission.rows_path), remedy="Mend the items or the config named there.")
+            raise StepError(
+                f"{len(problems)} request(s) would fail the job: {'; '.join(problems[:3])}",
+                where=str(submission.rows_path),
+                remedy="Mend the items or the config named there.",
+            )
         try:
             ids = submit(self.desk.provider, submission, attempt["ids"], lambda found: self.record.learn(attempt, found))
         except Rejected as e:
@@ -321,7 +342,11 @@ class Shard:
         # One bad row among n is found after log2(n) halvings; when halving meets failure at every step, the fault is not in a row.
         hopeless = self._in_a_row("failed") > max(4, self.requests.bit_length() + 1)
         if not splittable or hopeless:
-            raise StepError(f"the provider refuses {self.name}: {message}", where=str(self.paths.submission), remedy="Nothing of it ran or was billed. Mend the cause, then run again.")
+            raise StepError(
+                f"the provider refuses {self.name}: {message}",
+                where=str(self.paths.submission),
+                remedy="Nothing of it ran or was billed. Mend the cause, then run again.",
+            )
 
     def _collect(self, attempt: dict[str, Any], submission: Submission, status: JobStatus) -> None:
         announce("poll:fetch")
@@ -347,7 +372,12 @@ class Shard:
         problems |= {c: f"missing: no row in the results ({status.state.value})" for c in asked if c not in found}
         self._keep(answers.values())
         self.desk.store.put(
-            {asked[c].answer_key: r for c, r in answers.items()}, self.desk.generation, run_id=self.desk.run_id, provider=self.desk.provider_name, model=self.model, owner=self._owner
+            {asked[c].answer_key: r for c, r in answers.items()},
+            self.desk.generation,
+            run_id=self.desk.run_id,
+            provider=self.desk.provider_name,
+            model=self.model,
+            owner=self._owner,
         )
         for custom_id, reason in problems.items():
             tries = self.record["tries"]
@@ -356,9 +386,15 @@ class Shard:
                 self.record["failed"][custom_id] = reason[:500]
         announce("poll:kept")
         self._settle(
-            attempt, status.state.value, billed_usd=None if gone or not self.price else billed, answered=len(answers), failed=sum(r.outcome == "failed" for r in found.values()),
-            missing=len(asked) - len(found), message=status.message[:2000], **facts,
-        )  # fmt: skip
+            attempt,
+            status.state.value,
+            billed_usd=None if gone or not self.price else billed,
+            answered=len(answers),
+            failed=len(found) - len(answers),
+            missing=len(asked) - len(found),
+            message=status.message[:2000],
+            **facts,
+        )
         self._warn_of_truncation(answers)
 
     def _warn_of_truncation(self, answers: dict[str, ResultRow]) -> None:
@@ -385,7 +421,10 @@ class Shard:
         self.desk.store.release(self._owner)
         self.desk.events.add("published", shard=self.name, requests=self.requests, failed=len(failed))
         if failed:
-            self.desk.notice(f"{self.name}: {len(failed)} of {self.requests} requests have no answer after {self.desk.max_attempts} attempts; try them again: doit run --retry_failed")
+            self.desk.notice(
+                f"{self.name}: {len(failed)} of {self.requests} requests have no answer after {self.desk.max_attempts} attempts; "
+                "try them again: doit run --retry_failed"
+            )
         self._sweep()
         return True
 

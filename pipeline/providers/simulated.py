@@ -22,7 +22,8 @@ from pipeline.providers.protocol import Ids, JobState, JobStatus, Limits, Provid
 from pipeline.records.clock import now_iso
 
 TABLES = """
-create table if not exists jobs(job_id text primary key, submission_key text not null, rows blob not null, polls integer not null default 0);
+create table if not exists jobs(
+  job_id text primary key, submission_key text not null, rows blob not null, polls integer not null default 0);
 create index if not exists jobs_key on jobs(submission_key);
 create table if not exists bill(custom_id text not null, job_id text not null, shard text not null, billed_at text not null);
 """
@@ -57,7 +58,11 @@ class SimulatedProvider(Provider):
         self._accuracy = dict(accuracy_by_prompt)
         self._failure_rate = float(settings.get("failure_rate", 0.0))
         self._polls = int(settings.get("polls_per_job", 3))
-        self._limits = Limits(max_rows=settings.get("max_rows", 50_000), max_concurrent_jobs=settings.get("max_concurrent_jobs"), max_enqueued_tokens=settings.get("max_enqueued_tokens"))
+        self._limits = Limits(
+            max_rows=settings.get("max_rows", 50_000),
+            max_concurrent_jobs=settings.get("max_concurrent_jobs"),
+            max_enqueued_tokens=settings.get("max_enqueued_tokens"),
+        )
         self._db: sqlite3.Connection | None = None
 
     def _connect(self) -> sqlite3.Connection:
@@ -86,7 +91,9 @@ class SimulatedProvider(Provider):
         try:
             count = db.execute("select count(*) from jobs").fetchone()[0]
             job = f"sim-{count + 1:06d}"
-            db.execute("insert into jobs(job_id, submission_key, rows) values (?,?,?)", (job, submission.key, b"\n".join(encode(r) for r in rows)))
+            db.execute(
+                "insert into jobs(job_id, submission_key, rows) values (?,?,?)", (job, submission.key, b"\n".join(encode(r) for r in rows))
+            )
             at = now_iso()
             db.executemany("insert into bill values (?,?,?,?)", ((row.custom_id, job, submission.key, at) for row in rows))
             announce("remote")
@@ -117,13 +124,24 @@ class SimulatedProvider(Provider):
     def answer(self, row: RequestRow, job: int = 0) -> ResultRow:
         """The answer to one request; a failing one fails again in the same job, and may succeed in a later one."""
         if self._failure_rate and uniform("fails", row.custom_id, str(job)) < self._failure_rate:
-            return ResultRow(custom_id=row.custom_id, outcome="failed", error=Failure(code="simulated_error", message="failed on purpose (provider.failure_rate)"))
+            return ResultRow(
+                custom_id=row.custom_id,
+                outcome="failed",
+                error=Failure(code="simulated_error", message="failed on purpose (provider.failure_rate)"),
+            )
         system = next((m["content"] for m in row.body["messages"] if m["role"] == "system"), "")
         item = self._oracle(row.place.dataset, row.place.item_id)
         accuracy = self._accuracy.get(sha256_bytes(system.encode()), default_accuracy(system))
         text = self._text(item, is_right(accuracy, item.key, row.custom_id), row.custom_id)
         prompt = sum(len(json.dumps(m.get("content", ""), ensure_ascii=False)) for m in row.body["messages"]) // 4
-        return ResultRow(custom_id=row.custom_id, outcome="answered", text=text, finish_reason="stop", model="simulated", usage=Usage(prompt_tokens=prompt, completion_tokens=max(1, len(text) // 4)))
+        return ResultRow(
+            custom_id=row.custom_id,
+            outcome="answered",
+            text=text,
+            finish_reason="stop",
+            model="simulated",
+            usage=Usage(prompt_tokens=prompt, completion_tokens=max(1, len(text) // 4)),
+        )
 
     @staticmethod
     def _text(item: Item, right: bool, custom_id: str) -> str:

@@ -73,7 +73,7 @@ class AnswerStore:
         with self._lock:
             for chunk in _chunks(list(dict.fromkeys(keys))):
                 marks = ",".join("?" * len(chunk))
-                sql = f"select key, row, answered_at from answers where generation=? and key in ({marks})"  # noqa: S608 - marks are question marks
+                sql = f"select key, row, answered_at from answers where generation=? and key in ({marks})"
                 for key, blob, at in self._db.execute(sql, (generation, *chunk)):
                     found[key] = (_decode(blob), at)
         return found
@@ -86,7 +86,7 @@ class AnswerStore:
         with self._lock:
             for chunk in _chunks(list(dict.fromkeys(keys))):
                 marks = ",".join("?" * len(chunk))
-                sql = f"select key from answers where generation=? and key in ({marks})"  # noqa: S608
+                sql = f"select key from answers where generation=? and key in ({marks})"
                 found.update(key for (key,) in self._db.execute(sql, (generation, *chunk)))
         return found
 
@@ -98,7 +98,7 @@ class AnswerStore:
         with self._lock:
             for chunk in _chunks(list(keys)):
                 marks = ",".join("?" * len(chunk))
-                sql = f"select min(answered_at) from answers where generation=? and key in ({marks})"  # noqa: S608
+                sql = f"select min(answered_at) from answers where generation=? and key in ({marks})"
                 times += [at for (at,) in self._db.execute(sql, (generation, *chunk)) if at]
         return min(times, default=None)
 
@@ -113,7 +113,9 @@ class AnswerStore:
                     "insert or ignore into answers values (?,?,?,?,?,?,?)",
                     ((key, generation, encode(row), at, run_id, provider, model) for key, row in rows.items()),
                 )
-                self._db.executemany("delete from claims where key=? and generation=? and owner=?", ((key, generation, owner) for key in rows))
+                self._db.executemany(
+                    "delete from claims where key=? and generation=? and owner=?", ((key, generation, owner) for key in rows)
+                )
                 announce("store")
                 self._db.execute("commit")
             except BaseException:
@@ -131,7 +133,7 @@ class AnswerStore:
                 self._db.executemany("insert or ignore into claims values (?,?,?,?)", ((key, generation, owner, at) for key in wanted))
                 for chunk in _chunks(wanted):
                     marks = ",".join("?" * len(chunk))
-                    sql = f"select key, owner from claims where generation=? and owner<>? and key in ({marks})"  # noqa: S608
+                    sql = f"select key, owner from claims where generation=? and owner<>? and key in ({marks})"
                     others.update(self._db.execute(sql, (generation, owner, *chunk)).fetchall())
                 self._db.execute("commit")
             except BaseException:
@@ -150,7 +152,9 @@ class AnswerStore:
         if self._db is None:
             return []
         with self._lock:
-            rows = self._db.execute("select provider, model, generation, count(*), min(answered_at), max(answered_at) from answers group by 1,2,3 order by 1,2,3").fetchall()
+            rows = self._db.execute(
+                "select provider, model, generation, count(*), min(answered_at), max(answered_at) from answers group by 1,2,3"
+            ).fetchall()
         return [dict(zip(("provider", "model", "generation", "answers", "oldest", "newest"), row, strict=True)) for row in rows]
 
     def everything(self) -> Iterator[tuple[str, int, ResultRow, str, str, str, str]]:

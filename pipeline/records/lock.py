@@ -29,7 +29,11 @@ class RunLock:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             os.close(fd)
-            raise Locked(f"another process works on this run: {describe(holder(self.path))}", where=str(self.path.parent), remedy="Wait for it, or stop it: python -m scripts.stop_run") from None
+            raise Locked(
+                f"another process works on this run: {describe(holder(self.path))}",
+                where=str(self.path.parent),
+                remedy="Wait for it, or stop it: python -m scripts.stop_run",
+            ) from None
         os.ftruncate(fd, 0)
         os.pwrite(fd, json.dumps({"pid": os.getpid(), "host": socket.gethostname(), "since": now_iso()}).encode(), 0)
         self._fd = fd

@@ -13,7 +13,15 @@ from pipeline.records.clock import file_stamp, now_iso
 
 SCHEMA = "trial_manifest.v2"
 STAGES = ("downloaded", "parsed", "scored", "stats", "costs", "report", "archived")
-STAGE_OF_STEP = {"poll": "downloaded", "parse": "parsed", "score": "scored", "stats": "stats", "costs": "costs", "report": "report", "archive": "archived"}
+STAGE_OF_STEP = {
+    "poll": "downloaded",
+    "parse": "parsed",
+    "score": "scored",
+    "stats": "stats",
+    "costs": "costs",
+    "report": "report",
+    "archive": "archived",
+}
 
 
 class TrialManifest:
@@ -80,7 +88,7 @@ class TrialManifest:
 def new_document(facts: Mapping[str, Any]) -> dict[str, Any]:
     """A manifest in which nothing has been done."""
     at = now_iso()
-    pending = {"status": "pending", "updated_at": None, "inputs_digest": None, "artifacts": {}}
+    pending: dict[str, Any] = {"status": "pending", "updated_at": None, "inputs_digest": None, "artifacts": {}}
     return {
         "schema_version": 2,
         "timestamps": {"created_at": at, "updated_at": at},
@@ -102,4 +110,6 @@ def refuse_newer(path: Path) -> None:
         return
     version = document.get("schema_version") if isinstance(document, dict) else None
     if isinstance(version, int) and not isinstance(version, bool) and version > 2:
-        raise ManifestError(f"schema_version {version} is newer than this abiding knows (2)", where=str(path), remedy="Use the abiding that wrote it.")
+        raise ManifestError(
+            f"schema_version {version} is newer than this abiding knows (2)", where=str(path), remedy="Use the abiding that wrote it."
+        )

@@ -23,7 +23,8 @@ class Unfinished:
     def line(self) -> str:
         """What to know of it, in one line."""
         flying = f", {self.in_flight} requests in flight" if self.in_flight else ""
-        return f"run {self.run_id} is unfinished: {self.answers} answers, ${self.billed_usd:.4f} billed{flying}; finish it from its own snapshot: doit run --run_id {self.run_id} --resume"
+        has = f"{self.answers} answers, ${self.billed_usd:.4f} billed{flying}"
+        return f"run {self.run_id} is unfinished: {has}; finish it from its own snapshot: doit run --run_id {self.run_id} --resume"
 
 
 def unfinished(experiments: Path, config_path: str, but: str) -> list[Unfinished]:
@@ -34,7 +35,12 @@ def unfinished(experiments: Path, config_path: str, but: str) -> list[Unfinished
             state = RunState.load(folder / "run_state.json")
         except (FileNotFoundError, ManifestError):
             continue
-        if state["run_id"] == but or state["config_path"] != config_path or state.status("report") == "completed" or state.status("submit") == "not_started":
+        if (
+            state["run_id"] == but
+            or state["config_path"] != config_path
+            or state.status("report") == "completed"
+            or state.status("submit") == "not_started"
+        ):
             continue
         answers = flying = 0
         billed = 0.0

@@ -35,7 +35,18 @@ class RunState:
         self._lock = threading.RLock()
 
     @classmethod
-    def new(cls, path: Path, *, run_id: str, config_path: str, provider: str, config_hash: str, request_hash: str, primary_hash: str, migrated: bool = False) -> RunState:
+    def new(
+        cls,
+        path: Path,
+        *,
+        run_id: str,
+        config_path: str,
+        provider: str,
+        config_hash: str,
+        request_hash: str,
+        primary_hash: str,
+        migrated: bool = False,
+    ) -> RunState:
         """A state in which nothing has started. Written at the first `save`."""
         phase = {"status": "not_started", "started_at": None, "updated_at": None, "last_error": None}
         return cls(path, {

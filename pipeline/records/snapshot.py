@@ -68,7 +68,11 @@ def load(paths: RunPaths, root: Path, overrides: Overrides) -> Config | None:
     except (FileNotFoundError, ManifestError):
         pass  # no state, or a corrupt one, which the run itself will tell of: the snapshot alone serves
     config = complete(raw, path, root, overrides, lines)
-    texts = {text_path: paths.inputs / text_name(text_path, root) for text_path in _text_paths(config.data) if (paths.inputs / text_name(text_path, root)).is_file()}
+    texts = {
+        text_path: paths.inputs / text_name(text_path, root)
+        for text_path in _text_paths(config.data)
+        if (paths.inputs / text_name(text_path, root)).is_file()
+    }
     return Config(config.path, config.root, config.data, config.warnings, config.lines, texts)
 
 

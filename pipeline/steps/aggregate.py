@@ -38,7 +38,10 @@ def run(ctx: Context) -> dict[str, Any]:
         alias = trial.treatment.model.alias
         rows.append(
             aggregate_row(
-                paths.significance, link, usd=json.loads(paths.costs.read_bytes())["usd"], column=alias if len(decodings) == 1 else f"{alias} {trial.treatment.decoding.slug}"
+                paths.significance,
+                link,
+                usd=json.loads(paths.costs.read_bytes())["usd"],
+                column=alias if len(decodings) == 1 else f"{alias} {trial.treatment.decoding.slug}",
             )
         )
     write_aggregate(rows, this.paths.aggregate_md, this.paths.aggregate_html, title=this.experiment.config.get("title") or "All trials")

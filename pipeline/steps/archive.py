@@ -10,7 +10,12 @@ from pipeline.steps.context import Context
 
 SETTINGS = ("archive",)
 CODE = ("pipeline/steps/archive.py",)
-TRAVELLING = ("run_state.json", "events.jsonl", "archive_manifest.json", "local_model.log")  # go on changing after the archive step, by its own doing
+TRAVELLING = (
+    "run_state.json",
+    "events.jsonl",
+    "archive_manifest.json",
+    "local_model.log",
+)  # go on changing after the archive step, by its own doing
 
 
 def inputs(ctx: Context) -> list[Path]:
@@ -56,5 +61,8 @@ def archived_files(folder: Path) -> list[Path]:
     return [
         path
         for path in folder.rglob("*")
-        if path.is_file() and not any(part.startswith(".") for part in path.relative_to(folder).parts) and path.name not in TRAVELLING and path.name != "trial_manifest.json"
+        if path.is_file()
+        and not any(part.startswith(".") for part in path.relative_to(folder).parts)
+        and path.name not in TRAVELLING
+        and path.name != "trial_manifest.json"
     ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import heapq
+import itertools
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,19 @@ from pipeline.providers.money import token_bounds
 from pipeline.steps.context import Context, Run, ShardRef
 from pipeline.steps.prepare import cluster_of, order_key
 
-SETTINGS = ("provider", "model_aliases", "temps", "samples_per_item", "max_new_tokens", "top_p", "top_k", "stop", "extra_body", "task_instructions", "seed")
+SETTINGS = (
+    "provider",
+    "model_aliases",
+    "temps",
+    "samples_per_item",
+    "max_new_tokens",
+    "top_p",
+    "top_k",
+    "stop",
+    "extra_body",
+    "task_instructions",
+    "seed",
+)
 CODE: tuple[str, ...] = ()
 SEEDED = ("local", "simulated", "openai_compatible", "vllm_file")  # providers that take a seed per request unless told otherwise
 MAX_ROWS = {"openai": 50_000, "anthropic": 100_000, "simulated": 50_000, "fireworks": 50_000}
@@ -97,7 +110,9 @@ def layout_of(this: Run) -> dict[str, list[ShardRef]]:
     """Frozen where built; for the rest the same rule that `build` follows."""
     exp, built = this.experiment, this.built()
     units = built["units"] if built else {}
-    parts, lines = (built["layout"]["parts"], built["layout"]["lines_per_part"]) if built else (parts_wanted(this), this.options.lines_per_part)
+    parts, lines = (
+        (built["layout"]["parts"], built["layout"]["lines_per_part"]) if built else (parts_wanted(this), this.options.lines_per_part)
+    )
     layout: dict[str, list[ShardRef]] = {}
     count: int | None = None
     for slug in exp.units:
@@ -121,7 +136,7 @@ def split(items: int, samples: int, parts: int, lines_per_part: int | None, max_
     parts = max(1, min(parts, items))
     bounds = [items * i // parts * samples for i in range(parts + 1)]
     assert bounds[-1] == total
-    return [b - a for a, b in zip(bounds, bounds[1:], strict=False)]
+    return [b - a for a, b in itertools.pairwise(bounds)]
 
 
 def ordered_items(exp: Experiment, items: dict[str, list[Item]]) -> Iterator[tuple[str, Item]]:
@@ -143,7 +158,9 @@ def requests(exp: Experiment, unit: Unit, temp: Temp, items: dict[str, list[Item
     system = [{"role": "system", "content": unit.arm.prompt.strip()}] if unit.arm.prompt and unit.arm.prompt.strip() else []
     body = _body_maker(unit, temp)
     provider = exp.config["provider"]
-    place_of_answer = canonical_json([{k: provider[k] for k in ("name", "base_url", "accuracy", "failure_rate", "context_tokens") if k in provider}, unit.model.identity])
+    place_of_answer = canonical_json(
+        [{k: provider[k] for k in ("name", "base_url", "accuracy", "failure_rate", "context_tokens") if k in provider}, unit.model.identity]
+    )
     seeded = provider.get("send_seed", exp.provider in SEEDED)
     samples = exp.samples(temp)
     for kind, item in ordered_items(exp, items):
@@ -154,7 +171,8 @@ def requests(exp: Experiment, unit: Unit, temp: Temp, items: dict[str, list[Item
             answer_key = sha256_bytes(f"{content}\x1f{sample}".encode())
             custom_id = sha256_bytes(f"{answer_key}\x1f{unit.slug}\x1f{item.key}\x1f{kind}\x1f{temp}\x1f{sample}".encode())[:32]
             full = {**plain, "seed": int(answer_key[:8], 16) & 0x7FFFFFFF} if seeded else plain
-            yield RequestRow(custom_id=custom_id, answer_key=answer_key, place=Place(dataset=item.dataset, item_id=item.id, type=kind, temp=temp, sample_index=sample), body=full)  # type: ignore[arg-type]
+            place = Place(dataset=item.dataset, item_id=item.id, type=kind, temp=temp, sample_index=sample)  # type: ignore[arg-type]
+            yield RequestRow(custom_id=custom_id, answer_key=answer_key, place=place, body=full)
 
 
 def _body_maker(unit: Unit, temp: Temp) -> Callable[[list[dict[str, Any]], str], dict[str, Any]]:

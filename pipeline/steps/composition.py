@@ -45,7 +45,9 @@ def make_provider(this: Run) -> Provider:
         arms = this.experiment.arms
         for arm in settings.get("accuracy", {}):
             if arm not in arms:
-                raise ConfigError(f"there is no arm {arm!r}", where=config.where(f"provider.accuracy.{arm}"), remedy=f"Known arms: {', '.join(arms)}.")
+                raise ConfigError(
+                    f"there is no arm {arm!r}", where=config.where(f"provider.accuracy.{arm}"), remedy=f"Known arms: {', '.join(arms)}."
+                )
         accuracy = {arms[arm].prompt_sha256: p for arm, p in settings.get("accuracy", {}).items()}
         return SimulatedProvider(this.paths.simulated_remote, Oracle(this), settings, accuracy)
     if name == "local":
@@ -65,6 +67,7 @@ class Oracle:
         self._this, self._by_key = this, dict[tuple[str, str], Item]()
 
     def __call__(self, dataset: str, item_id: str) -> Item:
+        """The item."""
         if not self._by_key:
             self._by_key = {(i.dataset, i.id): i for items in self._this.items.values() for i in items}
         return self._by_key[dataset, item_id]
@@ -77,7 +80,10 @@ def make_queue(this: Run) -> Queue:
     provider = make_provider(this)
     store = AnswerStore(this.paths.answers_db)
     if store.set_aside is not None:
-        this.notice(f"the answer store was corrupt and lies beside as {store.set_aside.name}; python -m scripts.answers rebuild fills a new one from the runs")
+        this.notice(
+            f"the answer store was corrupt and lies beside as {store.set_aside.name}; "
+            "python -m scripts.answers rebuild fills a new one from the runs"
+        )
     desk = Desk(
         run_id=this.paths.run_id,
         provider=provider,
@@ -95,9 +101,11 @@ def make_queue(this: Run) -> Queue:
     for slug, refs in this.layout.items():
         model = exp.units[slug].model.id
         price = price_of(model, settings, config["pricing"], use_batch=config.get("use_batch_api", True))
-        for ref in refs:
-            if ref.sha256 is not None:
-                shards.append(Shard(desk, this.shard_paths(ref), unit=slug, key=ref.key, model=model, sha256=ref.sha256, requests=ref.requests, price=price))
+        shards += [
+            Shard(desk, this.shard_paths(ref), unit=slug, key=ref.key, model=model, sha256=ref.sha256, requests=ref.requests, price=price)
+            for ref in refs
+            if ref.sha256 is not None
+        ]
     for shard in shards:
         for attempt in shard.record["attempts"]:
             desk.budget.spent += attempt["billed_usd"] if attempt["billed_usd"] is not None else (attempt["reserved_usd"] or 0.0)

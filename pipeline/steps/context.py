@@ -126,7 +126,13 @@ class Run:
 
     def trial_shards(self, trial: Trial) -> list[tuple[str, ShardRef]]:
         """(condition, shard) of a trial: control first, by temperature, in shard order: the order of predictions.csv."""
-        return [(condition, shard) for condition in ("control", "treatment") for temp in trial.temps for shard in self.layout[trial.unit(condition).slug] if shard.temp == temp]  # type: ignore[arg-type]
+        return [
+            (condition, shard)
+            for condition in ("control", "treatment")
+            for temp in trial.temps
+            for shard in self.layout[trial.unit(condition).slug]
+            if shard.temp == temp
+        ]
 
     @cached_property
     def queue(self) -> Queue:

@@ -48,7 +48,9 @@ def run(ctx: Context) -> dict[str, Any]:
     for condition_name, found in sums.items():
         model = trial.unit(condition_name).model  # type: ignore[arg-type]
         price = price_of(model.id, config["provider"], config["pricing"], use_batch=config.get("use_batch_api", True))
-        usd = None if price is None else round(price.usd(found["prompt_tokens"], found["completion_tokens"], found["cached_tokens"]), PENNIES)
+        usd = (
+            None if price is None else round(price.usd(found["prompt_tokens"], found["completion_tokens"], found["cached_tokens"]), PENNIES)
+        )
         prices[model.alias] = None if price is None else price.document()
         by_condition[condition_name] = {**found, "usd": usd, "model": model.alias}
         total = None if usd is None or total is None else round(total + usd, PENNIES)

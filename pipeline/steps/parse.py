@@ -18,9 +18,27 @@ from pipeline.steps.context import Context, ShardRef
 SETTINGS: tuple[str, ...] = ()
 CODE = ("pipeline/steps/parse.py",)
 COLUMNS = (
-    "custom_id", "dataset", "item_id", "condition", "temp", "sample_index", "type", "request_id", "finish_reason", "response_text",
-    "prompt_tokens", "completion_tokens", "total_tokens", "outcome", "cached_tokens", "reasoning_tokens", "confidence", "error", "tool_calls", "unit",
-)  # fmt: skip
+    "custom_id",
+    "dataset",
+    "item_id",
+    "condition",
+    "temp",
+    "sample_index",
+    "type",
+    "request_id",
+    "finish_reason",
+    "response_text",
+    "prompt_tokens",
+    "completion_tokens",
+    "total_tokens",
+    "outcome",
+    "cached_tokens",
+    "reasoning_tokens",
+    "confidence",
+    "error",
+    "tool_calls",
+    "unit",
+)
 OWN_IDS = ("local", "simulated")  # no remote side that names requests: the id derives from the custom_id, the same on every way there
 
 
@@ -72,10 +90,16 @@ def joined(ctx: Context, shard: ShardRef) -> Iterator[tuple[_Head, ResultRow]]:
             head, result = decode(line), next(results, None)
             if result is None or result.custom_id != head.custom_id:
                 found = "nothing" if result is None else f"custom_id {result.custom_id}"
-                raise ManifestError(f"expected the answer to {head.custom_id}, found {found}", where=f"{paths.results}:{number}", remedy="Gather it again: doit run --verify")
+                raise ManifestError(
+                    f"expected the answer to {head.custom_id}, found {found}",
+                    where=f"{paths.results}:{number}",
+                    remedy="Gather it again: doit run --verify",
+                )
             yield head, result
     if next(results, None) is not None:
-        raise ManifestError("holds more answers than there are requests", where=str(paths.results), remedy="Gather it again: doit run --verify")
+        raise ManifestError(
+            "holds more answers than there are requests", where=str(paths.results), remedy="Gather it again: doit run --verify"
+        )
 
 
 def row(head: _Head, result: ResultRow, condition: str, unit: str, own_ids: str | None) -> list[Any]:

@@ -51,7 +51,13 @@ def run(ctx: Context) -> dict[str, Any]:
             "unanswerable": sum(item.is_unanswerable for item in items[kind]),
             "datasets": dict(sorted(Counter(item.dataset for item in items[kind]).items())),
         }
-    document = {"schema_version": 1, "id": this.experiment.prepared_id, "spec": this.experiment.prepared_spec, "counts": counts, "files": files}
+    document = {
+        "schema_version": 1,
+        "id": this.experiment.prepared_id,
+        "spec": this.experiment.prepared_spec,
+        "counts": counts,
+        "files": files,
+    }
     write_document(manifest, document, "prepared_manifest")
     this.__dict__["items"] = items
     return {"items": sum(map(len, items.values())), "shared": False}
@@ -102,7 +108,11 @@ def select(this: Run) -> dict[str, list[Item]]:
             found: list[Item] = []
             for item, place in read({k: v for k, v in source.items() if k != "max_items"}, this.root, kind):  # type: ignore[arg-type]
                 if item.key in places:
-                    raise ConfigError(f"id {item.id!r} of dataset {item.dataset!r} stands already at {places[item.key]}", where=place, remedy="Give every item an id of its own.")
+                    raise ConfigError(
+                        f"id {item.id!r} of dataset {item.dataset!r} stands already at {places[item.key]}",
+                        where=place,
+                        remedy="Give every item an id of its own.",
+                    )
                 places[item.key] = place
                 found.append(item)
             caps = [source.get("max_items"), sizes.get(KIND_SIZES.get(source["kind"], "")), limit]

@@ -18,7 +18,16 @@ def provenance_of(ctx: Context) -> dict[str, Any]:
     this, trial = ctx.run, ctx.the_trial
     exp, state = this.experiment, this.state
     shards: list[dict[str, Any]] = []
-    money = {"billed_usd": 0.0, "reserved_unsettled_usd": 0.0, "billed_prompt_tokens": 0, "billed_completion_tokens": 0, "answers_from_jobs": 0, "duplicate_answers_received": 0, "foreign_answers_received": 0, "attempts": 0}
+    money = {
+        "billed_usd": 0.0,
+        "reserved_unsettled_usd": 0.0,
+        "billed_prompt_tokens": 0,
+        "billed_completion_tokens": 0,
+        "answers_from_jobs": 0,
+        "duplicate_answers_received": 0,
+        "foreign_answers_received": 0,
+        "attempts": 0,
+    }
     reuse: dict[str, Any] = {"requests": 0, "oldest": None, "newest": None}
     for condition, ref in this.trial_shards(trial):
         try:
@@ -28,7 +37,26 @@ def provenance_of(ctx: Context) -> dict[str, Any]:
             continue
         attempts = []
         for a in record["attempts"]:
-            attempts.append({k: a[k] for k in ("key", "state", "outcome", "requests", "answered", "failed", "missing", "intent_at", "submitted_at", "settled_at", "billed_usd", "ids", "message")})
+            attempts.append(
+                {
+                    k: a[k]
+                    for k in (
+                        "key",
+                        "state",
+                        "outcome",
+                        "requests",
+                        "answered",
+                        "failed",
+                        "missing",
+                        "intent_at",
+                        "submitted_at",
+                        "settled_at",
+                        "billed_usd",
+                        "ids",
+                        "message",
+                    )
+                }
+            )
             money["attempts"] += 1
             money["billed_usd"] += a["billed_usd"] or 0.0
             money["reserved_unsettled_usd"] += (a["reserved_usd"] or 0.0) if a["billed_usd"] is None and a["state"] != "rejected" else 0.0
@@ -41,7 +69,17 @@ def provenance_of(ctx: Context) -> dict[str, Any]:
         reuse["requests"] += found["requests"]
         reuse["oldest"] = min(filter(None, (reuse["oldest"], found["oldest"])), default=None)
         reuse["newest"] = max(filter(None, (reuse["newest"], found["newest"])), default=None)
-        shards.append({"condition": condition, "shard": ref.name, "state": record["state"], "requests": record["shard"]["requests"], "failed": len(record["failed"]), "generation": record["generation"], "attempts": attempts})
+        shards.append(
+            {
+                "condition": condition,
+                "shard": ref.name,
+                "state": record["state"],
+                "requests": record["shard"]["requests"],
+                "failed": len(record["failed"]),
+                "generation": record["generation"],
+                "attempts": attempts,
+            }
+        )
     locked = state["locked"] if state else None
     return {
         "schema_version": 1,
@@ -54,7 +92,9 @@ def provenance_of(ctx: Context) -> dict[str, Any]:
         "locked_at": locked["at"] if locked else None,
         "versions": versions(),
         "provider": dict(this.queue.provenance()) if "queue" in this.__dict__ else {"name": exp.provider},
-        "prompts": {c: {"path": trial.unit(c).arm.prompt_path, "sha256": trial.unit(c).arm.prompt_sha256} for c in ("control", "treatment")},  # type: ignore[arg-type]
+        "prompts": {
+            c: {"path": trial.unit(c).arm.prompt_path, "sha256": trial.unit(c).arm.prompt_sha256} for c in ("control", "treatment")
+        },
         "shards": shards,
         "money": money,
         "reuse": reuse,

@@ -68,7 +68,10 @@ def run(ctx: Context) -> dict[str, Any]:
     write_document(paths.provenance, provenance, "provenance")
     write_provenance_report(provenance, paths.provenance_html)
     verdict = json.loads(paths.significance.read_bytes())["verdict"]
-    return {"verdict": verdict["verdict"], "report": str(paths.report_html.relative_to(this.root)) if paths.report_html.is_relative_to(this.root) else str(paths.report_html)}
+    return {
+        "verdict": verdict["verdict"],
+        "report": str(paths.report_html.relative_to(this.root)) if paths.report_html.is_relative_to(this.root) else str(paths.report_html),
+    }
 
 
 def changes(ctx: Context) -> list[str]:
@@ -78,7 +81,11 @@ def changes(ctx: Context) -> list[str]:
     if not locked:
         return []
     now = ctx.run.experiment.primary
-    return [f"Primary {key}: locked as {locked['primary'].get(key)!r}, now {now[key]!r}." for key in now if locked["primary"].get(key) != now[key]]
+    return [
+        f"Primary {key}: locked as {locked['primary'].get(key)!r}, now {now[key]!r}."
+        for key in now
+        if locked["primary"].get(key) != now[key]
+    ]
 
 
 def raw_lines(ctx: Context) -> dict[str, tuple[str, int]]:

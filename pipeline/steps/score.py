@@ -18,7 +18,11 @@ def own_code(this: Run) -> list[Path]:
         return []
     from pipeline.scoring.metrics import source_files
 
-    return [path for path in source_files(_settings(this).metrics, this.root) if path.is_relative_to(this.root) and "pipeline" not in path.relative_to(this.root).parts[:1]]
+    return [
+        path
+        for path in source_files(_settings(this).metrics, this.root)
+        if path.is_relative_to(this.root) and "pipeline" not in path.relative_to(this.root).parts[:1]
+    ]
 
 
 def inputs(ctx: Context) -> list[Path]:
@@ -37,11 +41,15 @@ def run(ctx: Context) -> dict[str, Any]:
     from pipeline.scoring.files import score_file
 
     this, paths = ctx.run, ctx.run.paths.trial(ctx.the_trial.slug)
-    return score_file(paths.predictions, {kind: this.item_file(kind) for kind in ("open", "closed")}, paths.scores, _settings(this), this.root)
+    return score_file(
+        paths.predictions, {kind: this.item_file(kind) for kind in ("open", "closed")}, paths.scores, _settings(this), this.root
+    )
 
 
 def _settings(this: Run) -> Any:
     from pipeline.scoring.settings import ScoringSettings
 
     given = this.experiment.settings(("metrics", "unsupported", "abstention"))
-    return ScoringSettings.from_config({**{k: v for k, v in given.items() if v}, "kinds": this.experiment.config.get("dataset_kinds") or {}})
+    return ScoringSettings.from_config(
+        {**{k: v for k, v in given.items() if v}, "kinds": this.experiment.config.get("dataset_kinds") or {}}
+    )
