@@ -6,11 +6,14 @@ import fcntl
 import json
 import os
 import socket
+import time
 from pathlib import Path
 from typing import Any
 
 from pipeline.base.errors import Locked
 from pipeline.records.clock import now_iso
+
+LOOKERS_TRIES = 50
 
 
 class RunLock:
@@ -26,17 +29,29 @@ class RunLock:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+            self._take(fd)
+        except BaseException:
             os.close(fd)
-            raise Locked(
-                f"another process works on this run: {describe(holder(self.path))}",
-                where=str(self.path.parent),
-                remedy="Wait for it, or stop it: python -m scripts.stop_run",
-            ) from None
+            raise
         os.ftruncate(fd, 0)
         os.pwrite(fd, json.dumps({"pid": os.getpid(), "host": socket.gethostname(), "since": now_iso()}).encode(), 0)
         self._fd = fd
+
+    def _take(self, fd: int) -> None:
+        # A process that only looks (`holder`) shares the lock for an instant: that is no holder, so try again.
+        for _ in range(LOOKERS_TRIES):
+            try:
+                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                return
+            except OSError:
+                if (found := holder(self.path)) is not None:
+                    break
+                time.sleep(0.01)
+        raise Locked(
+            f"another process works on this run: {describe(found)}",
+            where=str(self.path.parent),
+            remedy="Wait for it, or stop it: python -m scripts.stop_run",
+        )
 
     def release(self) -> None:
         """Let go of the lock (no-op where it is not held)."""

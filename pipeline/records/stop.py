@@ -8,7 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -17,6 +17,7 @@ from pipeline.base.errors import Stopped
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 SECOND_SIGNAL_EXIT = 130
+LOOK_SECONDS = 0.1  # how often a sleeper asks whether it should stop
 
 
 class StopToken:
@@ -24,8 +25,9 @@ class StopToken:
 
     def __init__(self, request: Path | None = None) -> None:
         """`request` is the run's STOP_REQUESTED file; None where none is looked for."""
-        self._request = request
-        self._event = threading.Event()
+        # Plain attributes, no threading.Event: its lock is not reentrant, and a signal that strikes while the main thread holds it
+        # would leave the handler, and so the process, waiting for itself.
+        self._request, self._stopped = request, False
         self.reason: str | None = None
 
     def clear_old_request(self) -> None:
@@ -35,15 +37,15 @@ class StopToken:
 
     def stop(self, reason: str) -> None:
         """Ask for a stop."""
-        if not self._event.is_set():
+        if not self._stopped:
             self.reason = reason
-            self._event.set()
+            self._stopped = True
 
     def requested(self) -> bool:
         """True once a signal or a STOP_REQUESTED file has asked for a stop."""
-        if not self._event.is_set() and self._request is not None and self._request.exists():
+        if not self._stopped and self._request is not None and self._request.exists():
             self.stop("STOP_REQUESTED")
-        return self._event.is_set()
+        return self._stopped
 
     def check(self) -> None:
         """Raise Stopped where a stop was asked for. Called between atomic actions, never inside one."""
@@ -51,10 +53,10 @@ class StopToken:
             raise Stopped(f"stopped ({self.reason})")
 
     def sleep(self, seconds: float) -> None:
-        """Wait, but no longer than until a stop is asked for (a STOP_REQUESTED file is seen within a quarter second)."""
+        """Wait, but no longer than until a stop is asked for (seen within a tenth of a second)."""
         end = time.monotonic() + seconds
         while not self.requested() and (left := end - time.monotonic()) > 0:
-            self._event.wait(min(left, 0.25))
+            time.sleep(min(left, LOOK_SECONDS))
 
     @contextmanager
     def signals(self) -> Iterator[None]:
@@ -67,12 +69,12 @@ class StopToken:
             return
 
         def handler(number: int, _frame: FrameType | None) -> None:
-            if self._event.is_set() and self.reason != "STOP_REQUESTED":
+            if self._stopped and self.reason != "STOP_REQUESTED":
                 os._exit(SECOND_SIGNAL_EXIT)
             name = signal.Signals(number).name
-            self._event.clear()
-            self.stop(name)
-            if sys.stderr is not None:  # not fd 2: llama.cpp may have been given that one
+            self.reason, self._stopped = name, True
+            # A closed pipe or a stderr without a descriptor must not raise into whatever the signal interrupted.
+            with suppress(OSError, ValueError, AttributeError):  # not fd 2: llama.cpp may have been given that one
                 os.write(sys.stderr.fileno(), f"\n{name}: finishing what is in hand, then stopping (once more: at once)\n".encode())
 
         old: dict[signal.Signals, Any] = {s: signal.signal(s, handler) for s in SIGNALS}
