@@ -19,7 +19,6 @@ import sys
 import threading
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from email.utils import formatdate
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -248,6 +247,11 @@ class App:
         kind = CHAOS[int(luck / share * len(CHAOS))]
         return {"kind": kind, "status": 429, "retry_after": 0.05} if kind == "status" and count % 2 else {"kind": kind}
 
+    def summary(self) -> dict[str, int]:
+        """Rows billed, requests among them, and how many rows were billed once more than needed."""
+        row = self.state.rows("SELECT COUNT(*) AS billed, COUNT(DISTINCT custom_id) AS requests FROM bill")[0]
+        return {"billed": row["billed"], "requests": row["requests"], "duplicates": row["billed"] - row["requests"]}
+
     def _admin(self, request: Request) -> Response:
         name = request.path.removeprefix("/_admin/")
         if request.method == "POST" and name == "faults":
@@ -259,8 +263,7 @@ class App:
         elif name in ("bill", "log", "faults"):
             return Response([dict(row) for row in self.state.rows(f"SELECT * FROM {name}")])  # name is one of three
         elif name == "summary":
-            row = self.state.rows("SELECT COUNT(*) AS billed, COUNT(DISTINCT custom_id) AS requests FROM bill")[0]
-            return Response({"billed": row["billed"], "requests": row["requests"], "duplicates": row["billed"] - row["requests"]})
+            return Response(self.summary())
         else:
             return Response({"error": f"no such admin call: {name}"}, 404)
         return Response({})
@@ -343,6 +346,16 @@ def serve(app: App, port: int = 0) -> list[ThreadingHTTPServer]:
     return servers
 
 
+def _serve_soon(app: App, port: int) -> list[ThreadingHTTPServer]:
+    """`serve`, waiting up to five seconds for a predecessor to leave the port."""
+    for _ in range(50):
+        try:
+            return serve(app, port)
+        except OSError:
+            time.sleep(0.1)
+    return serve(app, port)
+
+
 def main(app_class: type[App], argv: Sequence[str] | None = None) -> int:
     """Command line of every server: serve until SIGTERM or SIGINT. Prints one line, `listening on URL`, when it is ready."""
     parser = argparse.ArgumentParser(description=app_class.__doc__)
@@ -353,19 +366,29 @@ def main(app_class: type[App], argv: Sequence[str] | None = None) -> int:
         "--answers", nargs="*", default=[], metavar="FILE", help="JSONL with question and answers: some answers will be right"
     )
     parser.add_argument("--faults", help='JSON file: {"options": {...}, "faults": [...]}')
+    parser.add_argument("--until-eof", action="store_true", help="serve until standard input ends, then say what was billed")
     options = parser.parse_args(argv)
     app = app_class(options.state, options.seed, golds_from(options.answers))
     if options.faults:
         plan = json.loads(Path(options.faults).read_text("utf-8"))
         app.state.set_options(plan.get("options", {}))
         app.state.add_faults(plan.get("faults", []))
-    servers = serve(app, options.port)
+    try:
+        servers = _serve_soon(app, options.port)
+    except OSError as e:
+        print(f"error: cannot listen on 127.0.0.1:{options.port}: {e.strerror}", file=sys.stderr)
+        return 1
     done = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: done.set())
     print(f"listening on {app.url()}", flush=True)
-    with suppress(KeyboardInterrupt):
-        done.wait()
+    if options.until_eof:
+        threading.Thread(target=lambda: (sys.stdin.buffer.read(), done.set()), daemon=True).start()
+    done.wait()
+    if options.until_eof:
+        print(
+            "test server: {billed} rows billed for {requests} requests, {duplicates} of them twice".format(**app.summary()), file=sys.stderr
+        )
     for server in servers:
         server.shutdown()
     return 0
