@@ -9,6 +9,7 @@ from doit.cmd_list import List
 
 from pipeline.engine.assess import assess
 from pipeline.engine.command_line import OneLine
+from pipeline.steps import upgrade_manifests
 
 LETTER = {"run": "R", "done": "U", "blocked": "E", "not selected": "U"}
 
@@ -27,6 +28,7 @@ class AbidingList(OneLine, List):  # type: ignore[misc]
                 self._letters[entry.task] = letter
                 group = self._letters.get(entry.step, "U")
                 self._letters[entry.step] = max(group, letter, key="UER".index)
+            self._letters["upgrade_manifests"] = "R" if upgrade_manifests.inputs(self.loader.session.run.paths.experiments) else "U"
         return int(super()._execute(*args, status=status, **kwargs))
 
     def _print_task(self, template: str, task: Any, status: bool, list_deps: bool, tasks: Any) -> None:

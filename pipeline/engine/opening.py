@@ -7,8 +7,11 @@ from pathlib import Path
 from pipeline.base.digests import canonical_json, digest
 from pipeline.base.errors import AbidingError, ManifestError, UsageError
 from pipeline.base.files import Journal, sweep_temporaries
+from pipeline.config import Overrides
 from pipeline.engine.action import code_digest
 from pipeline.engine.session import Session
+from pipeline.experiment import Experiment
+from pipeline.layout import RunPaths
 from pipeline.records import snapshot
 from pipeline.records.clock import file_stamp, now_iso
 from pipeline.records.lock import RunLock
@@ -78,10 +81,32 @@ def _state(session: Session) -> RunState:
             request_hash=exp.request_hash,
             primary_hash=digest(exp.primary),
         )
+        state.document["extends"] = extended(session)
         state.save()
         return state
     _check_drift(session, state)
     return state
+
+
+def extended(session: Session) -> str | None:
+    """The newest run that differs from this new one in its choice of items alone: its answers are reused, the new items are paid."""
+    mine = {k: v for k, v in session.experiment.identity.items() if k != "items"}
+    candidates: list[tuple[str, str]] = []
+    for folder in session.run.paths.experiments.glob("run_*"):
+        run_id = folder.name.removeprefix("run_")
+        if run_id == session.run.paths.run_id:
+            continue
+        try:
+            state = RunState.load(folder / "run_state.json")
+            config = snapshot.load(RunPaths(session.run.paths.experiments, run_id), session.root, Overrides(run_id=run_id))
+            if config is None or state["provider"] != session.experiment.provider:
+                continue
+            other = {k: v for k, v in Experiment(config, session.cache.sha256).identity.items() if k != "items"}
+        except (AbidingError, FileNotFoundError):  # a run that cannot be read is not one to build on
+            continue
+        if other == mine:
+            candidates.append((state["phases"]["submit"]["updated_at"] or "", run_id))
+    return max(candidates)[1] if candidates else None
 
 
 def _check_drift(session: Session, state: RunState) -> None:
@@ -105,9 +130,6 @@ def _check_drift(session: Session, state: RunState) -> None:
 
 def request_changes(session: Session) -> str:
     """Which parts of the identity differ from the run's snapshot, in words."""
-    from pipeline.config import Overrides
-    from pipeline.experiment import Experiment
-
     try:
         old_config = snapshot.load(session.run.paths, session.root, Overrides(run_id=session.run.paths.run_id))
         old = Experiment(old_config, session.cache.sha256).identity if old_config else {}

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from pipeline.base.errors import AbidingError
 from pipeline.engine.action import Action, runner
 from pipeline.engine.session import current
 from pipeline.records.receipts import relative
+from pipeline.steps import upgrade_manifests
 
 PAID = ("prepare", "build", "submit", "poll")
 """`doit clean` leaves what these made: answers were paid for, and the rest is what they answer."""
 
-
-Tasks = Iterator[dict[str, Any]]
+Task = dict[str, Any]
+Tasks = Iterator[Task]
 
 
 def tasks_of(step: ModuleType) -> Tasks:
@@ -39,3 +42,23 @@ def tasks_of(step: ModuleType) -> Tasks:
         if name == "poll":
             task["task_dep"] = [f"submit:{subject}"] if session.chosen("submit") else []
         yield task
+
+
+def upgrade_task() -> Task:
+    """The doit task that upgrades manifests of older versions below the experiments folder; up to date where there are none."""
+    session = current()
+    experiments = session.run.paths.experiments
+
+    def act() -> Any:
+        from doit.exceptions import TaskFailed
+
+        try:
+            facts = upgrade_manifests.run(experiments)
+        except AbidingError as e:
+            session.keep_error(e)
+            return TaskFailed(str(e), report=False)
+        for path in facts["upgraded"]:
+            session.run.notice(f"upgraded {relative(Path(path), session.root)}; its original is beside as *.backup.*.json")
+        return None
+
+    return {"actions": [act], "uptodate": [lambda: not upgrade_manifests.inputs(experiments)]}

@@ -163,6 +163,12 @@ class AnswerStore:
             for key, generation, blob, *rest in self._db.execute("select * from answers order by key, generation"):
                 yield (key, generation, _decode(blob), *rest)
 
+    def older(self, before: str) -> int:
+        """How many answers are older than `before` (RFC 3339, or the beginning of one)."""
+        assert self._db is not None
+        with self._lock:
+            return int(self._db.execute("select count(*) from answers where answered_at < ?", (before,)).fetchone()[0])
+
     def prune(self, before: str) -> int:
         """Forget answers older than `before` (RFC 3339). Returns how many."""
         assert self._db is not None

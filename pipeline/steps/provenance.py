@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import platform
 from importlib import metadata
 from typing import Any
 
 from pipeline.base.errors import ManifestError
 from pipeline.records.submission import SubmissionRecord
-from pipeline.steps.context import Context
+from pipeline.steps.context import Context, Run
 
 PACKAGES = ("abiding", "doit", "msgspec", "numpy", "scipy", "xllamacpp", "fireworks-ai", "openai", "anthropic")
 
@@ -101,8 +102,23 @@ def provenance_of(ctx: Context) -> dict[str, Any]:
         "looks": state["looks"] if state else [],
         "forced": state["forced"] if state else [],
         "notes": state["notes"] if state else [],
-        "registrations": {"file": "experiments/registry.jsonl"},
+        "registrations": registrations(this),
     }
+
+
+def registrations(this: Run) -> dict[str, Any]:
+    """From `registry.jsonl`: how many runs and how many wordings were tried on these items. Many wordings find a winner by chance."""
+    entries = []
+    if this.paths.registry.exists():
+        for line in this.paths.registry.read_bytes().splitlines():
+            try:
+                entries.append(json.loads(line))
+            except ValueError:  # a torn last line: its run registers again
+                continue
+    same = [e for e in entries if isinstance(e, dict) and e.get("items") == this.experiment.prepared_id]
+    wordings = {sha for e in same for sha in e.get("prompts", {}).values()}
+    runs = {e.get("run_id") for e in same}
+    return {"file": "experiments/registry.jsonl", "runs_on_these_items": len(runs), "wordings_on_these_items": len(wordings)}
 
 
 def versions() -> dict[str, str]:

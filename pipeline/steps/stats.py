@@ -8,9 +8,10 @@ from typing import Any
 from pipeline.base.rows import Item, read_rows
 from pipeline.base.schemas import write_document
 from pipeline.experiment import TYPES, Trial
+from pipeline.providers.money import price_of
 from pipeline.steps.context import Context, Run
 
-SETTINGS = ("stats", "primary", "metrics", "subgroups")
+SETTINGS = ("stats", "primary", "metrics", "subgroups", "pricing", "use_batch_api")
 CODE = ("pipeline/statistics", "pipeline/steps/stats.py")
 
 
@@ -46,13 +47,35 @@ def run(ctx: Context) -> dict[str, Any]:
     settings = AnalysisSettings.from_config({k: v for k, v in config.items() if v})
     groups = _groups(this)
     infos = {
-        t.slug: TrialInfo(t.slug, t.contrast.name, t.contrast.control, t.contrast.treatment, t.treatment.model.alias, groups=groups)
+        t.slug: TrialInfo(
+            t.slug,
+            t.contrast.name,
+            t.contrast.control,
+            t.contrast.treatment,
+            t.treatment.model.alias,
+            usd_per_item=_usd_per_item(this, t),
+            groups=groups,
+        )
         for t in trials
     }
     tables = {t.slug: read_scores(this.paths.trial(t.slug).scores) for t in trials}
     document = analyse(tables, infos, settings, ctx.the_trial.slug)
     write_document(targets(ctx)[0], document, "significance")
     return {"verdict": document["verdict"]["verdict"]}
+
+
+def _usd_per_item(this: Run, trial: Trial) -> float | None:
+    """What one more item would probably cost in both arms, going by the requests as built; None where a model has no price."""
+    config, built = this.experiment.config, this.built()
+    usd = 0.0
+    for unit in (trial.control, trial.treatment):
+        price = price_of(unit.model.id, config["provider"], config["pricing"], use_batch=config.get("use_batch_api", True))
+        if price is None or built is None:
+            return None
+        shards = built["units"][unit.slug]["shards"].values()
+        usd += price.usd(sum(s["expected_prompt_tokens"] for s in shards), sum(s["max_completion_tokens"] for s in shards) // 2)
+    items = this.item_count()
+    return round(usd / items, 9) if items else None
 
 
 def _groups(this: Run) -> dict[str, dict[str, str]]:

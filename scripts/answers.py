@@ -1,0 +1,145 @@
+"""The answer store `experiments/answers.db`: show, verify, export, prune, rebuild."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+
+from pipeline.base.errors import AbidingError, UsageError
+from pipeline.base.files import atomic_writer
+from pipeline.base.rows import RequestRow, ResultRow, read_rows
+from pipeline.layout import RunPaths, find_root
+from pipeline.records.answers import AnswerStore
+from pipeline.records.run_state import RunState
+from pipeline.records.submission import SubmissionRecord
+from scripts.edge import command
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line of this script."""
+    p = argparse.ArgumentParser(prog="python -m scripts.answers", description=__doc__)
+    p.add_argument("--experiments_dir", default="experiments", help="folder of runs [default: experiments]")
+    verbs = p.add_subparsers(dest="verb", required=True)
+    verbs.add_parser("show", help="answers by provider, model and generation, with their age").add_argument("--json", action="store_true")
+    verbs.add_parser("verify", help="read every answer; compare with the published results of all runs")
+    verbs.add_parser("export", help="all answers as JSONL").add_argument("out", type=Path)
+    prune = verbs.add_parser("prune", help="forget answers older than a day (they would be paid for again)")
+    prune.add_argument("--before", required=True, metavar="YYYY-MM-DD")
+    prune.add_argument("--yes", action="store_true", help="do it; without, only say how many")
+    verbs.add_parser("rebuild", help="fill the store from the published results of all runs")
+    return p
+
+
+def published(experiments: Path) -> Iterator[tuple[str, str, int, str, str, dict[str, ResultRow]]]:
+    """(run_id, shard, generation, provider, model, answers by key) of every published shard whose requests are there."""
+    for path in sorted(experiments.glob("run_*/answers/*/*/submission.json")):
+        run_id = path.parents[3].name.removeprefix("run_")
+        unit, key = path.parents[1].name, path.parent.name
+        paths = RunPaths(experiments, run_id).shard(unit, key)
+        try:
+            record = SubmissionRecord.load(path)
+            if record["state"] != "published":
+                continue
+            requests = list(read_rows(paths.rows, RequestRow))
+            results = list(read_rows(paths.results, ResultRow))
+            model = json.loads(RunPaths(experiments, run_id).build_manifest.read_bytes())["units"][unit]["model"]
+            RunState.load(RunPaths(experiments, run_id).state)
+        except (AbidingError, OSError, KeyError, ValueError) as e:
+            print(f"left out {unit}/{key} of {run_id}: {e}", file=sys.stderr)
+            continue
+        answers = {q.answer_key: r for q, r in zip(requests, results, strict=False) if r.outcome != "failed" and q.custom_id == r.custom_id}
+        yield run_id, f"{unit}/{key}", record["generation"], record["provider"], model, answers
+
+
+def verify(store: AnswerStore, experiments: Path) -> int:
+    """Count answers, and published ones that the store lacks."""
+    count = 0
+    try:
+        for _entry in store.everything():
+            count += 1
+    except msgspec.DecodeError as e:
+        print(f"answer {count + 1} is unreadable: {e}; python -m scripts.answers rebuild fills a new store")
+        return 1
+    lacking = 0
+    for run_id, shard, generation, _provider, _model, answers in published(experiments):
+        missing = len(answers) - len(store.known(answers, generation))
+        if missing:
+            print(f"{missing} published answers of {run_id} {shard} are not in the store (rebuild adds them)")
+            lacking += missing
+    print(f"{count} answers, all readable; {lacking} published ones lacking")
+    return 1 if lacking else 0
+
+
+def export(store: AnswerStore, out: Path) -> int:
+    """Write every answer as a JSON line."""
+    count = 0
+    with atomic_writer(out) as f:
+        for key, generation, row, at, run_id, provider, model in store.everything():
+            entry = {
+                "key": key,
+                "generation": generation,
+                "answered_at": at,
+                "run_id": run_id,
+                "provider": provider,
+                "model": model,
+                "row": row,
+            }
+            f.write(msgspec.json.encode(entry) + b"\n")
+            count += 1
+    print(f"{count} answers -> {out}")
+    return 0
+
+
+def show(store: AnswerStore, as_json: bool) -> int:
+    """Print the summary."""
+    rows = store.summary()
+    if as_json:
+        print(json.dumps(rows, indent=2))
+        return 0
+    print(f"{'provider':<18}{'model':<40}{'gen':>4}{'answers':>10}  oldest .. newest")
+    for r in rows:
+        print(f"{r['provider']:<18}{r['model'][:38]:<40}{r['generation']:>4}{r['answers']:>10}  {r['oldest'][:16]} .. {r['newest'][:16]}")
+    return 0
+
+
+@command
+def main(argv: list[str] | None = None) -> int:
+    """Do what the verb says."""
+    args = parser().parse_args(argv)
+    experiments = find_root() / args.experiments_dir
+    paths = RunPaths(experiments, "none")
+    looking = args.verb in ("show", "verify", "export")
+    if looking and not paths.answers_db.exists():
+        raise UsageError("there is no answer store yet", where=str(paths.answers_db), remedy="It is made by the first run.")
+    store = AnswerStore(paths.answers_db, readonly=looking)
+    try:
+        if args.verb == "show":
+            return show(store, args.json)
+        if args.verb == "verify":
+            return verify(store, experiments)
+        if args.verb == "export":
+            return export(store, args.out)
+        if args.verb == "prune":
+            count = store.prune(args.before) if args.yes else store.older(args.before)
+            print(
+                f"{count} answers are older than {args.before}"
+                + (": forgotten" if args.yes else "; --yes forgets them, and a later run pays for them again")
+            )
+            return 0
+        added = 0
+        for run_id, shard, generation, provider, model, answers in published(experiments):
+            added += len(answers) - len(store.known(answers, generation))
+            store.put(answers, generation, run_id=run_id, provider=provider, model=model, owner=f"{run_id}/{shard}")
+        print(f"{added} answers added")
+        return 0
+    finally:
+        store.close()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
