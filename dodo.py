@@ -7,7 +7,7 @@ Every step is a module in pipeline/steps with `inputs(ctx)`, `targets(ctx)` and 
 they are about: `submit:<unit>/t0_p00`, `stats:<trial>`.
 """
 
-from pipeline.engine.tasks import Tasks, tasks_of
+from pipeline.engine.tasks import Task, Tasks, tasks_of, upgrade_task
 from pipeline.steps import aggregate, archive, build, costs, parse, poll, prepare, report, score, stats, submit
 
 DOIT_CONFIG = {"reporter": "abiding", "verbosity": 2}
@@ -66,3 +66,8 @@ def task_aggregate() -> Tasks:
 def task_archive() -> Tasks:
     """the checksums of a finished run: archive_manifest.json"""
     yield from tasks_of(archive)
+
+
+def task_upgrade_manifests() -> Task:
+    """bring trial manifests of older versions to version 2, with a backup"""
+    return upgrade_task()

@@ -36,7 +36,8 @@ class TrialManifest:
     def open(cls, path: Path, facts: Mapping[str, Any], *, readonly: bool = False) -> tuple[TrialManifest, Path | None]:
         """The manifest at `path`, or a new one made of `facts` (run_id, trial, temps, samples_per_item, prompts).
 
-        A corrupt one goes aside to `*.corrupt.<ts>`, whose path is returned beside; a version this code does not know is refused.
+        A predecessor's is upgraded. A corrupt one goes aside to `*.corrupt.<ts>`, whose path is returned beside; a version this
+        code does not know is refused.
         """
         try:
             return cls(path, read_document(path, SCHEMA)), None
@@ -44,6 +45,8 @@ class TrialManifest:
             return cls(path, new_document(facts)), None
         except ManifestError:
             refuse_newer(path)
+            if (document := _from_predecessor(path, readonly=readonly)) is not None:
+                return cls(path, document), None
             if readonly:
                 return cls(path, new_document(facts)), None
             aside = path.with_name(f"{path.name}.corrupt.{file_stamp()}")
@@ -98,6 +101,24 @@ def new_document(facts: Mapping[str, Any]) -> dict[str, Any]:
         **facts,
         "stage_status": {stage: dict(pending, artifacts={}) for stage in STAGES},
     }
+
+
+def _from_predecessor(path: Path, *, readonly: bool) -> dict[str, Any] | None:
+    """Version 2 of a predecessor's manifest (on disk too, with a backup beside, unless `readonly`); None where it is none of those."""
+    from pipeline.base.schemas import parse_json
+    from pipeline.records import upgrade, upgrade_files
+
+    try:
+        document = parse_json(path.read_bytes())
+    except ValueError:
+        return None
+    if not upgrade.is_predecessors(document):
+        return None
+    if readonly:
+        return upgrade_files.translated(document, path)[0]
+    upgrade_files.upgrade_file(path)
+    found: dict[str, Any] = read_document(path, SCHEMA)
+    return found
 
 
 def refuse_newer(path: Path) -> None:
