@@ -7,7 +7,9 @@ looking first: the mutation that the kill storm must catch.
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from pipeline.base.digests import sha256_file
 from pipeline.base.files import sweep_temporaries
@@ -33,9 +35,16 @@ class Careless(FireworksProvider):
         return None
 
 
-def run(folder: Path, url: str, kind: type[FireworksProvider]) -> None:
+def run(
+    folder: Path,
+    url: str,
+    kind: type[FireworksProvider] = FireworksProvider,
+    start_timeout: float = 3600.0,
+    settings: Mapping[str, Any] | None = None,
+    **options: Any,
+) -> None:
     """Submit and collect every shard `rows/*.jsonl`; results go to `answers/<shard>/results.jsonl`."""
-    provider = kind({"base_url": url, "account_id": "acme", "timeout_seconds": 5, "options": BRISK})
+    provider = kind({**(settings or {}), "base_url": url, "account_id": "acme", "timeout_seconds": 5, "options": {**BRISK, **options}})
     desk = Desk(
         run_id="storm",
         provider=provider,
@@ -53,7 +62,9 @@ def run(folder: Path, url: str, kind: type[FireworksProvider]) -> None:
         count, digest = path.read_bytes().count(b"\n"), sha256_file(path)
         paths = ShardPaths(path, folder / "answers" / path.stem)
         shards.append(Shard(desk, paths, unit="u", key=path.stem, model=MODEL, sha256=digest, requests=count, price=None))
-    queue = Queue(shards, StopToken(), slots=2, max_enqueued_tokens=None, poll_seconds=0.01, start_timeout=3600.0, progress=lambda *_: None)
+    queue = Queue(
+        shards, StopToken(), slots=2, limits=provider.limits(), poll_seconds=0.01, start_timeout=start_timeout, progress=lambda *_: None
+    )
     for name in queue.shards:
         queue.submit(name)
     for name in queue.shards:

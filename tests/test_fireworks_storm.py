@@ -1,4 +1,4 @@
-"""The kill storm: client killed at random again and again, server faulty and killed too. One bill, no answer lost, the same bytes."""
+"""Fireworks through the real queue: killed again and again, the server faulty and killed too. One bill, no answer lost, the same bytes."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import random
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ import pytest
 pytest.importorskip("fireworks", reason="the extra `fireworks` is not installed")
 
 from pipeline.base.rows import Place, RequestRow, ResultRow, encode, read_rows
+from tests.queue_run import run
 from tests.servers.harness import ServerProcess
 
 SHARDS, ROWS = 4, 12
@@ -23,15 +25,18 @@ CREATE = "POST .*/batchInferenceJobs$"
 JOB_FAULTS = ("expire", "cancel", "error_rows", "missing_rows", "duplicate_rows", "foreign_rows", "expired_url")
 
 
-def lay_out(folder: Path) -> list[str]:
+def lay_out(folder: Path, shards: int = SHARDS, role_of: Mapping[int, str] | None = None) -> list[str]:
     """Shards of requests; returns their custom_ids."""
     ids = []
-    for shard in range(SHARDS):
+    for shard in range(shards):
         rows = []
         for n in range(ROWS):
             number = shard * ROWS + n
             place = Place(dataset="d", item_id=str(number), type="open", temp=0.0, sample_index=0)
-            body = {"messages": [{"role": "user", "content": f"What is the number {number}?"}], "max_tokens": 32}
+            body = {
+                "messages": [{"role": (role_of or {}).get(number, "user"), "content": f"What is the number {number}?"}],
+                "max_tokens": 32,
+            }
             rows.append(RequestRow(custom_id=f"{number:032x}", answer_key=f"k{number}", place=place, body=body))
         path = folder / "rows" / f"t0_p{shard:02d}.jsonl"
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -50,6 +55,10 @@ def start(folder: Path, url: str, *more: str) -> subprocess.Popen[bytes]:
 
 def results(folder: Path) -> bytes:
     return b"".join(path.read_bytes() for path in sorted((folder / "answers").glob("*/results.jsonl")))
+
+
+def read_all(folder: Path) -> list[ResultRow]:
+    return [row for path in sorted((folder / "answers").glob("*/results.jsonl")) for row in read_rows(path, ResultRow)]
 
 
 def calm_results(tmp_path: Path) -> bytes:
@@ -106,7 +115,7 @@ def test_killed_ten_times_the_results_are_the_same_bytes_and_nothing_is_billed_t
         server.faults(*({"kind": kind, "count": 2} for kind in JOB_FAULTS))
         arm(server)
         assert storm(folder, server, kills=10) >= 7
-        rows = [row for path in sorted((folder / "answers").glob("*/results.jsonl")) for row in read_rows(path, ResultRow)]
+        rows = read_all(folder)
         assert [row.custom_id for row in rows] == asked and {row.outcome for row in rows} == {"answered"}
         assert results(folder) == calm
         assert server.admin("summary") == {"billed": len(asked), "requests": len(asked), "duplicates": 0}
@@ -125,3 +134,35 @@ def test_on_a_server_that_takes_duplicates_only_the_look_before_the_create_saves
         assert storm(folder, server, 3, *more) == 3
         summary = server.admin("summary")
         assert summary["requests"] == len(asked) and (summary["duplicates"] > 0) is paid_twice
+
+
+@pytest.fixture
+def server(tmp_path, monkeypatch):
+    monkeypatch.setenv("FIREWORKS_API_KEY", "fw_storm_key")
+    monkeypatch.setenv("PATH", "/nowhere")
+    with ServerProcess("fireworks", tmp_path / "server") as running:
+        yield running
+
+
+def test_a_job_that_never_starts_is_given_up_and_its_rows_are_sent_anew(tmp_path, server):
+    asked = lay_out(tmp_path, shards=1)
+    server.faults({"kind": "stuck"})
+    run(tmp_path, server.url, start_timeout=1.0)
+    assert len(read_all(tmp_path)) == len(asked) and server.calls("POST", "/v1/accounts/acme/batchInferenceJobs") == 2
+    assert server.admin("summary") == {"billed": len(asked), "requests": len(asked), "duplicates": 0}
+
+
+def test_a_row_that_fails_the_whole_job_is_left_out_and_the_rest_is_answered(tmp_path, server):
+    asked = lay_out(tmp_path, shards=1, role_of={3: "wizard"})
+    run(tmp_path, server.url, roles=["wizard"])  # so that our own check lets it pass
+    outcomes = [row.outcome for row in read_all(tmp_path)]
+    assert outcomes.count("answered") == len(asked) - 1 and outcomes[3] == "failed"
+    assert server.admin("summary") == {"billed": len(asked) - 1, "requests": len(asked) - 1, "duplicates": 0}
+
+
+def test_a_shard_beyond_the_byte_limit_is_sent_as_several_jobs(tmp_path, server):
+    asked = lay_out(tmp_path, shards=1)
+    size = (tmp_path / "rows" / "t0_p00.jsonl").stat().st_size
+    run(tmp_path, server.url, settings={"max_bytes": size // 2})
+    assert len(read_all(tmp_path)) == len(asked) and server.calls("POST", "/v1/accounts/acme/batchInferenceJobs") >= 2
+    assert server.admin("summary") == {"billed": len(asked), "requests": len(asked), "duplicates": 0}
