@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from report_factory import HOSTILE, make_trial
 
+from pipeline.base.rows import Item, encode, read_rows
 from pipeline.reporting.trial import write_trial_report
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed (pip install abiding[test])")
@@ -237,6 +238,21 @@ def test_neutral_metric_has_no_winner(report: Path, chromium: Any) -> None:
     page.select_option("#f-metric", "abstain_rate")
     assert set(page.locator("#entries .badge").all_text_contents()) <= {"higher", "lower", "same"}
     assert page.locator(".chip.won .name").text_content() == "higher"
+
+
+def test_golds_are_marked_as_whole_words(chromium: Any, tmp_path: Path) -> None:
+    """A gold inside a longer word is left alone; where golds overlap, the longer one is marked."""
+    inputs = make_trial(tmp_path, n_open=3, n_closed=0)
+    path = inputs.item_files["open"]
+    assert path is not None
+    items = list(read_rows(path, Item))
+    items[0].context, items[0].answers = "A pharmacy, the pharma, 7 of 70, root word pharma.", ["pharma", "root word pharma", "7"]
+    path.write_bytes(b"".join(encode(item) + b"\n" for item in items))
+    write_trial_report(inputs)
+    page = Opened(chromium, inputs.out_dir / "report.html").page
+    page.locator("#entries summary").first.click()
+    assert page.locator("#entries mark.gold").all_text_contents() == ["pharma", "7", "root word pharma"]
+    assert page.locator("#entries .passage").text_content() == items[0].context
 
 
 def test_pages_turn(report: Path, chromium: Any) -> None:

@@ -29,16 +29,18 @@
   const NEUTRAL = { won: "higher", lost: "lower", tied: "same" };  // of a metric that is neither good nor bad
   const named = (kind, metric) => (wishes.get(metric).wish === 0 && NEUTRAL[kind]) || OUTCOMES[kind];
 
-  function outcome(n, metric) {
-    const a = scores.control[metric]?.[n], b = scores.treatment[metric]?.[n];
-    if (a === null || b === null || a === undefined || b === undefined) return "unscored";
-    const { wish, share } = wishes.get(metric);
-    const gain = (b - a) * (wish || 1);
-    if (gain > 1e-9) return "won";
-    if (gain < -1e-9) return "lost";
-    if (!share || wish === 0) return "tied";
-    const good = wish > 0 ? 1 : 0;
-    return a === good ? "right" : a === 1 - good ? "wrong" : "tied";
+  function judge(metric) {  // returns what says the outcome of entry n
+    const control = scores.control[metric], treatment = scores.treatment[metric], { wish, share } = wishes.get(metric);
+    const sign = wish || 1, good = wish > 0 ? 1 : 0;
+    return (n) => {
+      const a = control[n], b = treatment[n];
+      if (a === null || b === null) return "unscored";
+      const gain = (b - a) * sign;
+      if (gain > 1e-9) return "won";
+      if (gain < -1e-9) return "lost";
+      if (!share || wish === 0) return "tied";
+      return a === good ? "right" : a === 1 - good ? "wrong" : "tied";
+    };
   }
 
   const positive = (arm, metric, n) => (scores[arm][metric]?.[n] ?? 0) > 0;
@@ -50,7 +52,12 @@
     return found;
   }
   const troubled = (n) => ARMS.some((arm) => samples(arm, n).some((i) => answers[arm].outcome[i] > 0));
-  const differ = (n) => samples("control", n).map((i) => answers.control.text[i]).join("\0") !== samples("treatment", n).map((i) => answers.treatment.text[i]).join("\0");
+  function differ(n) {
+    const [a, b] = ARMS.map((arm) => answers[arm]), from = a.first[n], other = b.first[n], size = a.first[n + 1] - from;
+    if (size !== b.first[n + 1] - other) return true;
+    for (let i = 0; i < size; i++) if (a.text[from + i] !== b.text[other + i]) return true;
+    return false;
+  }
 
   const FLAGS = [
     ["abstained", "abstained, either arm", either("abstain_rate"), "abstain_rate"],
@@ -117,8 +124,10 @@
     const pieces = [];
     tokens.forEach((token, i) => {
       const last = pieces[pieces.length - 1];
-      if (last && last[1] === !same[i]) last[0] += token;
-      else pieces.push([token, !same[i]]);
+      const between = same[i] && !token.trim() && i > 0 && i + 1 < tokens.length && !same[i - 1] && !same[i + 1];  // a space inside a changed phrase
+      const differs = !same[i] || between;
+      if (last && last[1] === differs) last[0] += token;
+      else pieces.push([token, differs]);
     });
     return pieces;
   }
@@ -129,8 +138,7 @@
 
   const show = (value, share) => (value === null || value === undefined ? "–" : share ? String(Math.round(value * 1000) / 1000) : String(value));
 
-  function summary(n, metric) {
-    const kind = outcome(n, metric);
+  function summary(n, kind, metric) {
     const i = entries.item[n];
     const first = (arm) => {
       const at = answers[arm].first[n];
@@ -145,18 +153,23 @@
       el("span", { class: "peek treatment", dir: "auto" }, first("treatment")));
   }
 
+  const inWord = (text, at) => at > 0 && at < text.length && /[\p{L}\p{N}]{2}/u.test(text.slice(at - 1, at + 1));
+
+  function whole(text, gold, from) {  // where `gold` stands in `text` as whole words, or -1
+    for (let at = text.indexOf(gold, from); at >= 0; at = text.indexOf(gold, at + 1)) if (!inWord(text, at) && !inWord(text, at + gold.length)) return at;
+    return -1;
+  }
+
   function passage(text, golds) {
     const box = el("div", { class: "text passage", dir: "auto", tabindex: "0", role: "region", "aria-label": "Passage" });
-    const wanted = golds.filter((g) => g.length > 1).sort((a, b) => b.length - a.length);
-    let rest = text;
-    while (rest && wanted.length) {
-      const hits = wanted.map((g) => [rest.indexOf(g), g]).filter(([at]) => at >= 0).sort((a, b) => a[0] - b[0] || b[1].length - a[1].length);
-      if (!hits.length) break;
-      const [at, gold] = hits[0];
-      box.append(rest.slice(0, at), el("mark", { class: "gold" }, gold));
-      rest = rest.slice(at + gold.length);
+    const wanted = golds.filter((g) => g.trim());
+    for (let from = 0; from < text.length;) {
+      const hits = wanted.map((g) => [whole(text, g, from), g]).filter(([at]) => at >= 0).sort((a, b) => a[0] - b[0] || b[1].length - a[1].length);
+      const [at, gold] = hits[0] || [text.length, ""];
+      box.append(text.slice(from, at));
+      if (gold) box.append(el("mark", { class: "gold" }, gold));
+      from = at + gold.length;
     }
-    box.append(rest);
     return box;
   }
 
@@ -236,7 +249,7 @@
   }
 
   function filter() {
-    const want = selected(), match = matcher(want.q);
+    const want = selected(), match = matcher(want.q), outcome = judge(want.metric);
     const flag = FLAGS.find(([value]) => value === want.flag)?.[2];
     const temp = data.temps.length > 1 ? Number(want.temp) : -1;
     const meta = want.meta ? JSON.parse(want.meta) : null;
@@ -252,15 +265,16 @@
       if (metaFits && !(items.meta[i] !== null && metaFits[items.meta[i]])) continue;
       if (flag && !flag(n)) continue;
       if (!match(n)) continue;
-      const kind = outcome(n, want.metric);
+      const kind = outcome(n);
       counts.all++;
       counts[kind]++;
       if (want.show === "all" || want.show === kind) found.push(n);
     }
     if (want.sort) {
       const sign = (want.sort === "loss" ? 1 : -1) * (wishes.get(want.metric).wish || 1);
-      const change = (n) => ((scores.treatment[want.metric][n] ?? 0) - (scores.control[want.metric][n] ?? 0)) * sign;
-      found.sort((a, b) => change(a) - change(b) || a - b);
+      const [before, after] = ARMS.map((arm) => scores[arm][want.metric]);
+      const change = Float64Array.from(before, (value, n) => (value === null || after[n] === null ? 0 : after[n] - value) * sign);
+      found.sort((a, b) => change[a] - change[b] || a - b);
     }
     state.found = found;
     for (const input of form.querySelectorAll("input[name=show]")) {
@@ -299,9 +313,9 @@
   }
 
   function render() {
-    const from = state.page * PAGE, shown = state.found.slice(from, from + PAGE), metric = $("f-metric").value;
+    const from = state.page * PAGE, shown = state.found.slice(from, from + PAGE), metric = $("f-metric").value, outcome = judge(metric);
     list.replaceChildren(...shown.map((n) => {
-      const entry = el("details", { class: "entry" }, summary(n, metric));
+      const entry = el("details", { class: "entry" }, summary(n, outcome(n), metric));
       entry.addEventListener("toggle", () => { if (entry.open && !entry.querySelector(".body")) entry.append(body(n)); });
       return el("li", null, entry);
     }));
