@@ -113,23 +113,30 @@ def _prompt(prompts: Any, condition: str) -> dict[str, str | None]:
 def _by_part(value: Any, statuses: Any) -> dict[str, list[str]]:
     """Names by part: a list as long as its condition has parts is dealt out to them, anything else keeps its key."""
     found: dict[str, list[str]] = {}
-    known = [key for key in statuses if PART.match(key)] if isinstance(statuses, dict) else []
+    known = [key for key in statuses if part_key(key)] if isinstance(statuses, dict) else []
     for key, given in value.items() if isinstance(value, dict) else ():
         names = [given] if isinstance(given, str) else given
         if not isinstance(names, list) or not all(isinstance(name, str) and name for name in names):
             continue
         parts = sorted((k for k in known if k.startswith(f"{key}_p")), key=lambda k: int(k.rpartition("_p")[2]))
         if parts and len(parts) == len(names):
-            found |= {part: [name] for part, name in zip(parts, names, strict=True)}
+            found |= {part_key(part) or part: [name] for part, name in zip(parts, names, strict=True)}
         else:
-            found[key] = list(names)
+            found[(part_key(key) or key) if key in known else key] = list(names)
     return found
+
+
+def part_key(key: str) -> str | None:
+    """A part's key as version 2 writes it: `t0p7_control_p01`; a part without a number is p00. None for what is no part's key."""
+    match = PART.match(key)
+    slug = match[1].replace(".", "p") if match else ""
+    return f"{slug}_{match[2]}_p{int(match[3] or 0):02d}" if match and slug.isalnum() and slug.isascii() else None
 
 
 def _statuses(value: Any) -> dict[str, str]:
     if not isinstance(value, dict):
         return {}
-    return {key: STATUS.get(_word(status), "unknown") for key, status in value.items()}
+    return {part: STATUS.get(_word(status), "unknown") for key, status in value.items() if (part := part_key(key))}
 
 
 def _word(status: Any) -> str:
