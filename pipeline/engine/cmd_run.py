@@ -16,6 +16,7 @@ from pipeline.engine.action import FAMILY_STEPS
 from pipeline.engine.command_line import OUR_DEFECT, OneLine
 from pipeline.engine.gating import check_inputs
 from pipeline.engine.options import RUN_OPTIONS
+from pipeline.engine.progress import Progress
 from pipeline.engine.session import Session
 from pipeline.steps import build
 
@@ -61,6 +62,7 @@ class AbidingRun(OneLine, Run):  # type: ignore[misc]
         if self.params["plan_only"]:
             return plan.show(session, as_json=self.params["json"])
         session.run.notice = self._notice
+        session.run.progress = Progress(session.run, bool(self.params["quiet"]))
         for warning in session.config.warnings:
             self._notice(warning)
         if not session.run.paths.state.exists():
@@ -142,7 +144,8 @@ class AbidingRun(OneLine, Run):  # type: ignore[misc]
         run = self.session.run
         stopped = [e for e in errors if isinstance(e, Stopped)]
         first = next((e for e in errors if not isinstance(e, Stopped)), None) or stopped[0]
-        print(f"{'stopped' if isinstance(first, Stopped) else 'error'}: {first}", file=sys.stderr)
+        told = str(first) if str(first).startswith("stopped") else f"{'stopped' if isinstance(first, Stopped) else 'error'}: {first}"
+        print(told, file=sys.stderr)
         if run.state is not None:
             run.state.update(stop_requested=bool(stopped))
         if isinstance(first, Stopped):

@@ -9,15 +9,18 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from pipeline.base.checkpoints import announce
-from pipeline.base.errors import StepError, Stopped
+from pipeline.base.errors import ManifestError, StepError, Stopped
 from pipeline.base.rows import encode
+from pipeline.providers.harvest import harvest
 from pipeline.providers.money import token_bounds, worst_usd
 from pipeline.providers.protocol import Ambiguous, JobState, JobStatus, Limits, NoRoomNow
 from pipeline.providers.shard import Shard
 from pipeline.records.lock import holder
 from pipeline.records.stop import StopToken
+from pipeline.records.submission import SubmissionRecord
 
 AMBIGUOUS_TRIES = 5
+LOOK_AT_OTHERS = 0.2  # seconds between looks at what another run has under way
 SAFETY = 0.9  # of a byte limit: wire rows differ from ours by a few words each
 NO_ROOM_PATIENCE = 120  # renewed tries, each after a wait, before we ask the person to come back later
 
@@ -71,6 +74,7 @@ class Queue:
                     return
                 if shard.claimed_by and not shard.sendable():  # all that is owed is under way elsewhere: poll waits for it
                     return
+                self._launch_promised()
                 self._look_at_all()
             self._wait()
 
@@ -140,6 +144,12 @@ class Queue:
         attempt = shard.record.open_attempt
         return sum(token_bounds(row.body)[0] for row in shard.rows) * (attempt["requests"] if attempt else 0) // max(1, shard.requests)
 
+    def _launch_promised(self) -> None:
+        """What a killed process promised holds a slot and money, and is in nobody's hands: get it its job."""
+        for shard in self.shards.values():
+            if self._promised(shard):
+                self._launch(shard)
+
     def _launch(self, shard: Shard) -> None:
         ambiguous = refused = 0
         while True:
@@ -183,6 +193,7 @@ class Queue:
                     if shard.published:
                         return
                 announce("poll:round")
+                self._launch_promised()
                 self._look_at_all()
                 if shard.published:
                     return
@@ -206,17 +217,37 @@ class Queue:
             self._await_claims(shard)
 
     def _await_claims(self, shard: Shard) -> None:
-        """Somebody else has these requests under way. Wait for a living run; name a dead one, whose job only it can collect."""
+        """Somebody else claims these requests. Wait where they are under way; take over a claim behind which no job stands."""
         experiments = shard.paths.folder.parents[3]
         for owner in shard.claimed_by:
-            run_id = owner.split("/")[0]
-            if run_id == shard.desk.run_id:
-                continue  # another shard of this run: this very queue collects it
-            if holder(Path(experiments, f"run_{run_id}", ".run.lock")) is None:
-                raise Stopped(
-                    f"{shard.name}: run {run_id} has sent some of these requests and is not running",
-                    remedy=f"Finish it first: doit run --run_id {run_id} --resume (or pay again knowingly: --fresh)",
-                )
+            run_id, _, name = owner.partition("/")
+            if run_id == shard.desk.run_id:  # another shard of this run, which this very queue collects
+                other = self.shards.get(name)
+                if other is None or not other.in_flight:
+                    shard.desk.store.release(owner)
+                continue
+            folder = Path(experiments, f"run_{run_id}")
+            if holder(folder / ".run.lock") is not None:
+                self._stop.sleep(LOOK_AT_OTHERS)
+                continue
+            try:
+                under_way = SubmissionRecord.load(folder / "answers" / name / "submission.json").open_attempt is not None
+            except FileNotFoundError:
+                under_way = False
+            except ManifestError:
+                under_way = True
+            if not under_way:
+                shard.desk.store.release(owner)
+                continue
+            if shard.desk.provider.live:
+                desk = shard.desk
+                taken = harvest(experiments, owner, desk.store, desk.provider_name, shard.model)
+                desk.events.add("harvested", shard=shard.name, owner=owner, answers=taken)
+                continue
+            raise Stopped(
+                f"{shard.name}: run {run_id} has sent some of these requests and is not running",
+                remedy=f"Finish it first: doit run --run_id {run_id} --resume (or pay again knowingly: --fresh)",
+            )
 
     def _publish(self, shard: Shard) -> None:
         if shard.publish():
