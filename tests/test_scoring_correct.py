@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
 from benchmarks.metric_agreement import agreement, differences, load
@@ -17,6 +19,8 @@ RIGHT = [
     ("who is the architect?", "Dr. B.R. Ambedkar.", ["Bhimrao Ramji Ambedkar"]),
     ("who is the architect?", "Bhimrao Ramji Ambedkar", ["B. R. Ambedkar"]),
     ("who sang it?", "It was Bill Withers.", ["William Withers"]),
+    ("who played it?", "Schwarzenneger", ["Schwarzenegger"]),
+    ("who built it?", "European colonists", ["colonial Europe"]),
     ("capital?", "It is Zürich.", ["Zurich"]),
     ("what display?", "a head up display", ["head-up display"]),
     ("how many?", "There are forty-two of them.", ["42"]),
@@ -112,3 +116,11 @@ def test_agreement_with_people_on_the_half_not_fitted_on() -> None:
     assert len(judged) == 7710
     assert min(r.agreement for r in rows) >= 89.5 and min(r.kappa for r in rows) >= 0.74
     assert max(abs(metric - people) for _, _, people, metric in differences(rows)) <= 3.0
+
+
+@pytest.mark.parametrize("text", ["Aa Bb, " * 3000, "1, " * 5000, "either a " * 3000, "1" * 5000, "not paris " * 3000])
+def test_long_answers_take_no_time_to_speak_of(text: str) -> None:
+    """No rule searches again and again: 30 kB of awkward text is judged in a fraction of a second."""
+    start = time.process_time()
+    is_correct("what is it?", text, ["Paris", "June 2004", "12 km", "Aa Bb Cc"])
+    assert time.process_time() - start < 1

@@ -20,8 +20,8 @@ _ALTERNATIVES = re.compile(rf"(?<!known as )(?<!called )((?:{_NAME}, (?:the )?){
 _EITHER = re.compile(r"\beither (?:the )?(\S+(?: \S+){0,3}),? or (?:the )?(\S+(?: \S+){0,3})")
 _OR = re.compile(r",? (?:or|and/or) (?:maybe |possibly |perhaps )?|,\s+|;\s*")
 _LINE_MARK = re.compile(r"^\s*(?:\d+[.)]|[-*•])\s*")
-_BARE, _PIECE = 160, 5
-"""Characters of an answer that may be a bare list; words of one of its pieces."""
+_BARE, _PIECE, _SEARCHED = 160, 5, 1000
+"""Characters of an answer that may be a bare list; words of one of its pieces; characters that are searched for alternatives."""
 
 
 def denied(answer: str, gold: str) -> bool:
@@ -61,8 +61,8 @@ def candidates(question: str, answer: str) -> tuple[list[str], str]:
         enough = 2 if " or " in text else 3 if all(piece.isdigit() for piece in pieces) else 4
         if names and len(pieces) >= enough:
             return pieces, ""
-    for pattern in (_ALTERNATIVES, _EITHER):
-        if found := pattern.search(text):
+    for pattern in (_ALTERNATIVES, _EITHER) if " or " in text[:_SEARCHED] else ():
+        if found := pattern.search(text, 0, _SEARCHED):
             pieces = _OR.split(found[1]) if pattern is _ALTERNATIVES else [found[1], found[2]]
             return pieces, text[: found.start()] + " " + text[found.end() :]
     return [], answer
