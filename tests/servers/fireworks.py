@@ -338,7 +338,7 @@ def _invalid(rows: str) -> str:
             seen.add(row["custom_id"])
             if not messages or any(m["role"] not in ROLES for m in messages):
                 return f"line {number}: row {row['custom_id']}: invalid role"
-        except (ValueError, KeyError, TypeError) as e:  # noqa: PERF203 - the first bad line ends the loop
+        except (ValueError, KeyError, TypeError) as e:
             return f"line {number}: not a valid row: {type(e).__name__}"
     return "" if rows.strip() else "the input dataset is empty"
 
