@@ -19,7 +19,7 @@ RIGHT = [
     ("who is the architect?", "Dr. B.R. Ambedkar.", ["Bhimrao Ramji Ambedkar"]),
     ("who is the architect?", "Bhimrao Ramji Ambedkar", ["B. R. Ambedkar"]),
     ("who sang it?", "It was Bill Withers.", ["William Withers"]),
-    ("who played it?", "Schwarzenneger", ["Schwarzenegger"]),
+    ("who played it?", "It was Marlyn.", ["Marilyn"]),
     ("who built it?", "European colonists", ["colonial Europe"]),
     ("capital?", "It is Zürich.", ["Zurich"]),
     ("what display?", "a head up display", ["head-up display"]),

@@ -1,4 +1,4 @@
-"""predictions.csv to per_item_scores.csv: one row per item, condition and temperature, streamed, on two cores where it pays."""
+"""predictions.csv to per_item_scores.csv: one row per item, condition and temperature, streamed, on several cores where it pays."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ __all__ = ["PREDICTION_COLUMNS", "SCORE_COLUMNS", "score_file"]
 
 WORTH_WORKERS = 8 << 20
 """Bytes of predictions from which starting workers costs less than it saves."""
+MOST_WORKERS = 4
 BLOCK = 512
 """Items that are scored and written at a time."""
 _LOOK_FOR_COLUMNS = 1000
@@ -38,14 +39,14 @@ def score_file(
     """Score `predictions` against the items of `item_files` (by type: `open`, `closed`) into `out`, atomically.
 
     `root` is the project's folder, where own metrics are imported from. `processes` is 1, or the number of worker processes; by default
-    two for large files without own metrics. The bytes of `out` do not depend on it. Returns counts: rows, items (rows of `out`), answered,
+    one for each core (up to `MOST_WORKERS`) for large files without own metrics. The bytes of `out` do not depend on it. Returns counts: rows, items (rows of `out`), answered,
     failed, truncated, refused, abstained, and where metrics are configured `slow` (calls over `slow_seconds`) and `slow_calls`.
     Raises ManifestError (file:line) for a malformed row or an unknown item, ConfigError for a metric that cannot be had,
     StepError naming items and function where one fails.
     """
     if processes is None:
-        pays = not settings.metrics and predictions.stat().st_size >= WORTH_WORKERS and (os.cpu_count() or 1) > 1
-        processes = 2 if pays else 1
+        pays = not settings.metrics and predictions.stat().st_size >= WORTH_WORKERS
+        processes = min(MOST_WORKERS, os.cpu_count() or 1) if pays else 1
     if processes > 1 and not settings.metrics:
         with atomic_writer(out) as sink:
             sink.write(RowScorer(settings).header().encode("utf-8"))
