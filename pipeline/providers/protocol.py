@@ -107,7 +107,8 @@ class Submission:
     """What is sent as one job: an attempt of a shard."""
 
     key: str
-    """Remote name: `ab-<20 hex of the shard's digest>-g<generation>-a<attempt>`, matching ^[a-z0-9-]{1,60}$. Same rows, same key."""
+    """Remote name: `ab-<20 hex of the shard's digest>-g<generation>-a<n>`, matching ^[a-z0-9-]{1,60}$. Same rows, same key; `n` counts
+    how often these rows were asked before."""
     model: str
     rows_path: Path
     """JSONL of RequestRow: exactly the requests to send, durable before `submit` is called."""

@@ -5,8 +5,9 @@ owing -> intent (durable) -> submitted (job exists) -> settled (rows kept) -> ow
 
 from __future__ import annotations
 
+import contextlib
 import shutil
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -16,7 +17,7 @@ import msgspec
 from pipeline.base.checkpoints import announce
 from pipeline.base.digests import sha256_file
 from pipeline.base.errors import AbidingError, ManifestError, StepError
-from pipeline.base.files import Journal, atomic_writer
+from pipeline.base.files import Journal, atomic_writer, write_atomic
 from pipeline.base.rows import Failure, RequestRow, ResultRow, encode, read_rows
 from pipeline.layout import ShardPaths
 from pipeline.providers.money import Budget, Price, worst_usd
@@ -27,6 +28,8 @@ from pipeline.records.events import Events
 from pipeline.records.submission import SubmissionRecord, numbers, ranges
 
 TRUNCATION_WARNING = 0.2  # share of truncated answers from which the first finished shard warns
+
+HOPELESS = 4  # lone rows that failed one after another, unnamed, before the cause is sought elsewhere
 
 
 @dataclass
@@ -60,6 +63,9 @@ class Shard:
         """`sha256` and `requests` are the build manifest's; `model` is the provider's name of it."""
         self.desk, self.paths, self.unit, self.key = desk, paths, unit, key
         self.model, self.sha256, self.requests, self.price = model, sha256, requests, price
+        self._blind: list[str] = []
+        """Rows given up because a job of them alone failed, unnamed by the provider, since a job last brought answers."""
+        self._written: set[str] = set()
         self.record = self._load()
         self.claimed_by: list[str] = []
         """Owners of the requests that others have under way, as of the last look at the store."""
@@ -90,23 +96,49 @@ class Shard:
         try:
             record = SubmissionRecord.load(self.paths.submission)
         except FileNotFoundError:
-            return self._new_record()
+            return self._salvaged(self._new_record())
         except ManifestError as e:
             aside = self.paths.submission.with_name(f"{self.paths.submission.name}.corrupt.{file_stamp()}")
             self.paths.submission.rename(aside)
             self.desk.events.add("submission_set_aside", shard=self.name, file=aside.name, reason=str(e))
             self.desk.notice(f"{self.name}: submission.json was corrupt and lies beside as {aside.name}; the provider is asked what it has")
-            return self._new_record()
+            return self._salvaged(self._new_record())
         if record["shard"]["sha256"] != self.sha256 or record["generation"] != self.desk.generation:
             return self._retire(record)
         return record
+
+    def _salvaged(self, record: SubmissionRecord) -> SubmissionRecord:
+        # The record is lost, but answers may have been published: taken as they stand where they fit the requests one to one.
+        # Not in a later generation, which must not take an earlier one's answers for its own.
+        if self.desk.generation or not self.paths.results.exists() or not self.paths.rows.exists():
+            return record
+        try:
+            found = self._results()
+        except ManifestError:
+            return record
+        if [row.custom_id for row in found] == [row.custom_id for row in self.rows]:
+            self._keep(row for row in found if row.outcome != "failed")
+            record.document["failed"] = {row.custom_id: _reason(row)[:500] for row in found if row.outcome == "failed"}
+        return record
+
+    def charged_usd(self) -> float:
+        """Dollars that this shard used up so far, in earlier generations too."""
+        total = self.record.charged_usd
+        for path in self.paths.folder.glob("superseded_*/submission.json"):
+            with contextlib.suppress(ManifestError):
+                total += SubmissionRecord.load(path).charged_usd
+        return total
 
     def _retire(self, record: SubmissionRecord) -> SubmissionRecord:
         # Other requests, or another generation (`--fresh`): the old record and its answers stay beside, nothing paid is thrown away.
         if record.open_attempt is not None:
             self.desk.events.add("attempt_abandoned", shard=self.name, attempt=record.open_attempt["key"], ids=record.open_attempt["ids"])
         aside = self.paths.folder / f"superseded_g{record['generation']}_{record['shard']['sha256'][:8]}"
-        aside.mkdir(parents=True, exist_ok=True)
+        number = 1
+        while aside.exists():  # requests that changed and changed back: an older record may lie there
+            number += 1
+            aside = aside.with_name(f"{aside.name.partition('.')[0]}.{number}")
+        aside.mkdir(parents=True)
         for path in (self.paths.results, self.paths.collected, self.paths.submission):
             if path.exists():
                 path.rename(aside / path.name)
@@ -134,7 +166,13 @@ class Shard:
         asked = {row.custom_id for row in self.rows}
         journal = Journal(self.paths.collected)  # cuts a torn last line
         journal.close()
-        return {row.custom_id: row for row in read_rows(self.paths.collected, ResultRow) if row.custom_id in asked}
+        try:
+            return {row.custom_id: row for row in read_rows(self.paths.collected, ResultRow) if row.custom_id in asked}
+        except ManifestError as e:  # not torn by us: damaged. The store and the jobs have the answers.
+            aside = self.paths.collected.with_name(f"{self.paths.collected.name}.corrupt.{file_stamp()}")
+            self.paths.collected.rename(aside)
+            self.desk.notice(f"{self.name}: collected.jsonl was corrupt and lies beside as {aside.name} ({e})")
+            return {}
 
     def _keep(self, found: Iterable[ResultRow]) -> None:
         batch = [row for row in found if row.custom_id not in self._accepted]
@@ -251,10 +289,11 @@ class Shard:
         path = self.paths.rows
         if attempt["rows"] is not None or self.desk.provider.live:
             path = self.paths.attempt(attempt["number"])
-            if not path.exists():
-                with atomic_writer(path) as f:
-                    for i in numbers(attempt["rows"], self.requests):
-                        f.write(encode(self.rows[i]) + b"\n")
+            if attempt["key"] not in self._written:
+                wanted = b"".join(encode(self.rows[i]) + b"\n" for i in numbers(attempt["rows"], self.requests))
+                if not path.exists() or path.read_bytes() != wanted:  # one of that number may be left from a record that was lost
+                    write_atomic(path, wanted)
+                self._written.add(attempt["key"])
         mine = {job_name(a["ids"]) for a in self.record["attempts"]}
         return Submission(
             key=attempt["key"],
@@ -336,12 +375,15 @@ class Shard:
         named = [c for c in bad if c in asked]
         if not named and len(asked) == 1 and splittable:
             named = list(asked)
+            self._blind += named
+            if len(self._blind) >= HOPELESS:  # one row after another, and nothing ever ran: the fault is not in the rows
+                for custom_id in self._blind:
+                    self.record["failed"].pop(custom_id, None)
+                self._blind, named, splittable = [], [], False
         for custom_id in named:
             self.record["failed"][custom_id] = f"rejected: {message}"[:500]
         self._settle(attempt, "dropped_bad_rows" if named else "failed", message=message[:2000])
-        # One bad row among n is found after log2(n) halvings; when halving meets failure at every step, the fault is not in a row.
-        hopeless = self._in_a_row("failed") > max(4, self.requests.bit_length() + 1)
-        if not splittable or hopeless:
+        if not splittable:
             raise StepError(
                 f"the provider refuses {self.name}: {message}",
                 where=str(self.paths.submission),
@@ -354,7 +396,7 @@ class Shard:
         found: dict[str, ResultRow] = {}
         facts = {"prompt_tokens": 0, "completion_tokens": 0, "cached_tokens": 0, "duplicates": 0, "foreign": 0}
         billed = 0.0
-        for row in self.desk.provider.fetch(attempt["ids"], submission):
+        for row in self._fetch(attempt, submission, lost=status.state is JobState.LOST):
             facts["prompt_tokens"] += row.usage.prompt_tokens
             facts["completion_tokens"] += row.usage.completion_tokens
             facts["cached_tokens"] += row.usage.cached_tokens
@@ -367,6 +409,8 @@ class Shard:
                 facts["duplicates"] += 1
                 found[row.custom_id] = min(known, row, key=lambda r: (r.outcome == "failed", encode(r)))  # the same choice in any order
         answers = {c: r for c, r in found.items() if r.outcome != "failed"}
+        if answers:
+            self._blind = []
         problems = {c: _reason(r) for c, r in found.items() if r.outcome == "failed"}
         gone = status.state is JobState.LOST and not found
         problems |= {c: f"missing: no row in the results ({status.state.value})" for c in asked if c not in found}
@@ -397,6 +441,13 @@ class Shard:
         )
         self._warn_of_truncation(answers)
 
+    def _fetch(self, attempt: dict[str, Any], submission: Submission, *, lost: bool) -> Iterator[ResultRow]:
+        try:
+            yield from self.desk.provider.fetch(attempt["ids"], submission)
+        except AbidingError:
+            if not lost:  # of a job that the provider does not know, nothing was to be expected
+                raise
+
     def _warn_of_truncation(self, answers: dict[str, ResultRow]) -> None:
         cut = sum(row.outcome == "truncated" for row in answers.values())
         if answers and cut / len(answers) >= TRUNCATION_WARNING:
@@ -417,8 +468,8 @@ class Shard:
                     result = ResultRow(custom_id=row.custom_id, outcome="failed", error=Failure(code=code or "failed", message=message))
                 f.write(encode(result) + b"\n")
         results = self.paths.results
+        self.desk.store.release(self._owner)  # before the record says published: nobody lets go of them after it
         self.record.publish({"path": results.name, "size": results.stat().st_size, "sha256": sha256_file(results)})
-        self.desk.store.release(self._owner)
         self.desk.events.add("published", shard=self.name, requests=self.requests, failed=len(failed))
         if failed:
             self.desk.notice(

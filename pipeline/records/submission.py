@@ -71,13 +71,18 @@ class SubmissionRecord:
         return attempts[-1] if attempts and attempts[-1]["state"] in ("intent", "submitted") else None
 
     def intend(self, spans: list[list[int]] | None, requests: int, reserved_usd: float | None) -> dict[str, Any]:
-        """Promise an attempt: durable before any remote call. Its key is made of content, so the same rows get the same job."""
+        """Promise an attempt: durable before any remote call. Its key is made of content, so the same rows get the same job.
+
+        It ends in how often these very rows were asked before, not in the attempt's number: should this record be lost, its successor
+        promises the same keys again, and finds the jobs that exist.
+        """
         number = len(self.document["attempts"])
+        before = sum(a["rows"] == spans for a in self.document["attempts"])
         shard = self.document["shard"]
         stem = digest([shard["sha256"], spans])[:20]
         attempt = {
             "number": number,
-            "key": f"ab-{stem}-g{self.document['generation']}-a{number}",
+            "key": f"ab-{stem}-g{self.document['generation']}-a{before}",
             "state": "intent",
             "rows": spans,
             "requests": requests,
@@ -102,6 +107,11 @@ class SubmissionRecord:
         self.document["state"] = "intent"
         self.save()
         return attempt
+
+    @property
+    def charged_usd(self) -> float:
+        """Dollars that its attempts used up: as billed, else as reserved."""
+        return sum(a["billed_usd"] if a["billed_usd"] is not None else (a["reserved_usd"] or 0.0) for a in self.document["attempts"])
 
     def learn(self, attempt: dict[str, Any], ids: dict[str, Any]) -> None:
         """Keep remote ids as they become known."""

@@ -107,8 +107,7 @@ def make_queue(this: Run) -> Queue:
             if ref.sha256 is not None
         ]
     for shard in shards:
-        for attempt in shard.record["attempts"]:
-            desk.budget.spent += attempt["billed_usd"] if attempt["billed_usd"] is not None else (attempt["reserved_usd"] or 0.0)
+        desk.budget.spent += shard.charged_usd()
     limits = provider.limits()
     slots = [n for n in (this.options.max_concurrent_jobs, limits.max_concurrent_jobs) if n is not None]
     return Queue(

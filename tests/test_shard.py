@@ -1,0 +1,383 @@
+"""One shard against a remote side that fails, forgets and lies: every request is asked once, every answer kept, every failure named."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+
+import pytest
+
+from pipeline.base.errors import StepError
+from pipeline.base.rows import Failure, RequestRow, ResultRow
+from pipeline.providers.protocol import JobState, JobStatus, Rejected, Submission
+from pipeline.providers.shard import HOPELESS
+from tests.desk import Scripted, answer, finish, office
+from tests.submissions import request
+
+OUTCOMES = "outcome"
+
+
+def texts(rows: Iterable[ResultRow]) -> list[str]:
+    return [r.text for r in rows]
+
+
+def failed(row: RequestRow) -> ResultRow:
+    return ResultRow(custom_id=row.custom_id, outcome="failed", error=Failure(code="server_error", message="oops"))
+
+
+def test_every_request_is_asked_once_and_answered_in_order(tmp_path: Path) -> None:
+    desk = office(tmp_path)
+    desk.provider.rows_of = lambda job, rows: [answer(r) for r in reversed(rows)]
+    finish(desk.queue(u=5))
+    assert texts(desk.results("u")) == [f"to {n}" for n in range(5)]
+    assert set(desk.remote.billed.values()) == {1}
+    assert not list(desk.paths("u").folder.glob("attempt_*")) and not desk.paths("u").collected.exists()
+
+
+def test_missing_rows_are_asked_again_alone(tmp_path: Path) -> None:
+    desk = office(tmp_path)
+    desk.provider.rows_of = lambda job, rows: [answer(r) for r in rows if job != "job-1" or int(r.place.item_id) % 2]
+    finish(desk.queue(u=6))
+    assert desk.remote.asked() == {"0": 2, "1": 1, "2": 2, "3": 1, "4": 2, "5": 1}
+    assert texts(desk.results("u")) == [f"to {n}" for n in range(6)]
+    record = json.loads(desk.paths("u").submission.read_text())
+    assert [a["missing"] for a in record["attempts"]] == [3, 0]
+    assert record["attempts"][1]["rows"] == [[0, 0], [2, 2], [4, 4]]
+
+
+def test_expired_job_gives_what_it_has_and_owes_the_rest(tmp_path: Path) -> None:
+    desk = office(tmp_path)
+    desk.provider.state_of = lambda job, rows: JobStatus(JobState.EXPIRED if job == "job-1" else JobState.ENDED)
+    desk.provider.rows_of = lambda job, rows: [answer(r) for r in (rows[:2] if job == "job-1" else rows)]
+    finish(desk.queue(u=5))
+    assert [len(rows) for _key, rows in desk.remote.jobs.values()] == [5, 3]
+    assert all(r.outcome == "answered" for r in desk.results("u"))
+
+
+def test_failing_rows_are_tried_so_often_and_then_named(tmp_path: Path) -> None:
+    desk = office(tmp_path, max_attempts=2)
+    desk.provider.rows_of = lambda job, rows: [failed(r) if r.place.item_id == "2" else answer(r) for r in rows]
+    finish(desk.queue(u=4))
+    assert desk.remote.asked() == {"0": 1, "1": 1, "2": 2, "3": 1}
+    bad = desk.results("u")[2]
+    assert (bad.outcome, bad.error) == ("failed", Failure(code="server_error", message="oops"))
+    assert any("1 of 4 requests have no answer" in n and "--retry_failed" in n for n in desk.notices)
+
+
+def test_retry_failed_asks_only_what_was_given_up(tmp_path: Path) -> None:
+    desk = office(tmp_path, max_attempts=1)
+    desk.provider.rows_of = lambda job, rows: [failed(r) if r.place.item_id == "2" else answer(r) for r in rows]
+    finish(desk.queue(u=4))
+    desk.provider.rows_of = lambda job, rows: [answer(r, text="at last") for r in rows]
+    queue = desk.again().queue(u=4)
+    queue.shards["u/t0_p00"].retry_failed()
+    finish(queue)
+    assert desk.remote.asked() == {"0": 1, "1": 1, "2": 2, "3": 1}
+    assert texts(desk.results("u")) == ["to 0", "to 1", "at last", "to 3"]
+
+
+def test_duplicated_rows_count_once_and_the_choice_does_not_depend_on_their_order(tmp_path: Path) -> None:
+    chosen = []
+    for turn in (1, -1):
+        desk = office(tmp_path / str(turn))
+        desk.provider.rows_of = lambda job, rows, turn=turn: [
+            r for q in rows for r in [failed(q), answer(q, text="b"), answer(q, text="a")][::turn]
+        ]  # type: ignore[misc]
+        finish(desk.queue(u=3))
+        chosen.append(texts(desk.results("u")))
+        assert json.loads(desk.paths("u").submission.read_text())["attempts"][0]["duplicates"] == 6
+    assert chosen == [["a"] * 3] * 2
+
+
+def test_foreign_rows_are_counted_and_thrown_away(tmp_path: Path) -> None:
+    desk = office(tmp_path)
+    desk.provider.rows_of = lambda job, rows: [answer(request(77), text="not asked"), *map(answer, rows)]
+    finish(desk.queue(u=2))
+    assert texts(desk.results("u")) == ["to 0", "to 1"]
+    assert json.loads(desk.paths("u").submission.read_text())["attempts"][0]["foreign"] == 1
+
+
+def test_whole_job_failure_with_named_rows_drops_just_these(tmp_path: Path) -> None:
+    desk = office(tmp_path)
+
+    def state(job: str, rows: list[RequestRow]) -> JobStatus:
+        bad = tuple(r.custom_id for r in rows if r.place.item_id in ("1", "4"))
+        return JobStatus(JobState.FAILED, message="bad rows", bad_custom_ids=bad) if bad else JobStatus(JobState.ENDED)
+
+    desk.provider.state_of = state
+    finish(desk.queue(u=6))
+    assert [r.outcome == "failed" for r in desk.results("u")] == [False, True, False, False, True, False]
+    assert len(desk.remote.jobs) == 2
+    assert desk.results("u")[1].error == Failure(code="rejected", message="bad rows")
+
+
+@pytest.mark.parametrize("bad", [0, 5, 11])
+def test_whole_job_failure_without_names_is_isolated_by_halving(tmp_path: Path, bad: int) -> None:
+    desk = office(tmp_path)
+    desk.provider.state_of = lambda job, rows: JobStatus(
+        JobState.FAILED if any(r.place.item_id == str(bad) for r in rows) else JobState.ENDED
+    )
+    finish(desk.queue(u=12))
+    assert [n for n, r in enumerate(desk.results("u")) if r.outcome == "failed"] == [bad]
+    assert all(n == 1 for n in desk.remote.billed.values() if n)
+    assert len(desk.remote.jobs) <= 12
+
+
+def test_when_every_job_fails_the_cause_is_not_sought_in_the_rows(tmp_path: Path) -> None:
+    """A wrong setting must end in one error, not in thousands of jobs of one row each; and no row is given up for it."""
+    desk = office(tmp_path)
+    desk.provider.state_of = lambda job, rows: JobStatus(JobState.FAILED, message="no such deployment")
+    queue = desk.queue(u=64)
+    with pytest.raises(StepError, match="no such deployment"):
+        finish(queue)
+    assert len(desk.remote.jobs) <= HOPELESS * 8
+    assert not json.loads(desk.paths("u").submission.read_text())["failed"]
+    desk.provider.state_of = lambda job, rows: JobStatus(JobState.ENDED)
+    finish(desk.again().queue(u=64))
+    assert all(r.outcome == "answered" for r in desk.results("u"))
+
+
+def test_refusal_that_is_nobodys_fault_stops_at_once(tmp_path: Path) -> None:
+    desk = office(tmp_path)
+
+    def refuse(submission: Submission) -> None:
+        raise Rejected("unknown model")
+
+    desk.provider.before_create = refuse
+    with pytest.raises(StepError, match=r"refuses u/t0_p00: unknown model.*Nothing of it ran or was billed"):
+        finish(desk.queue(u=3))
+    desk.provider.before_create = lambda submission: None
+    finish(desk.again().queue(u=3))
+    assert set(desk.remote.billed.values()) == {1}
+
+
+def test_lost_job_is_sent_anew(tmp_path: Path) -> None:
+    desk = office(tmp_path)
+    desk.provider.state_of = lambda job, rows: JobStatus(JobState.LOST if job == "job-1" else JobState.ENDED)
+
+    def rows_of(job: str, rows: list[RequestRow]) -> Iterable[ResultRow]:
+        if job == "job-1":
+            raise StepError("404: no such job")
+        return map(answer, rows)
+
+    desk.provider.rows_of = rows_of
+    finish(desk.queue(u=3))
+    assert len(desk.remote.jobs) == 2
+    assert json.loads(desk.paths("u").submission.read_text())["attempts"][0]["billed_usd"] is None, "nobody knows: the reservation stays"
+
+
+def test_come_back_later_is_obeyed_and_costs_nothing(tmp_path: Path) -> None:
+    desk = office(tmp_path)
+    desk.provider.state_of = lambda job, rows: (
+        JobStatus(JobState.FAILED, retry_later=True) if job in ("job-1", "job-2") else JobStatus(JobState.ENDED)
+    )
+    finish(desk.queue(u=3))
+    assert set(desk.remote.billed.values()) == {1}
+    assert [a[OUTCOMES] for a in json.loads(desk.paths("u").submission.read_text())["attempts"]] == ["retry_later", "retry_later", "ended"]
+
+
+def test_each_attempt_has_a_key_of_its_own_and_the_same_rows_get_the_same_first_key(tmp_path: Path) -> None:
+    keys = []
+    for place in ("a", "b"):
+        desk = office(tmp_path / place, max_attempts=3)
+        desk.provider.rows_of = lambda job, rows: map(failed, rows)
+        finish(desk.queue(u=2))
+        keys.append([key for key, _rows in desk.remote.jobs.values()])
+    assert keys[0] == keys[1]
+    assert len(set(keys[0])) == 3
+
+
+# --- what is lost or damaged ---------------------------------------------------------------------------------------
+
+
+def _job_1_forgets_some(desk) -> None:  # type: ignore[no-untyped-def]
+    desk.provider.rows_of = lambda job, rows: [answer(r) for r in rows if job != "job-1" or int(r.place.item_id) < 4]
+
+
+@pytest.mark.parametrize("damage", ["{", None])
+@pytest.mark.parametrize("moment", ["flying", "follow-up flying", "published"])
+def test_lost_submission_record_bills_nothing_again(tmp_path: Path, damage: str | None, moment: str) -> None:
+    desk = office(tmp_path)
+    _job_1_forgets_some(desk)
+    queue = desk.queue(u=6)
+    queue.submit("u/t0_p00")
+    if moment == "follow-up flying":
+        desk.provider.needed = 1
+        queue.look_once()
+        desk.provider.needed = 2
+        queue.submit("u/t0_p00")
+        assert len(desk.remote.jobs) == 2
+    if moment == "published":
+        queue.wait("u/t0_p00")
+    queue.close()
+    path = desk.paths("u").submission
+    path.write_text(damage) if damage else path.unlink()
+    later = desk.again()
+    finish(later.queue(u=6))
+    assert desk.remote.asked() == {"0": 1, "1": 1, "2": 1, "3": 1, "4": 2, "5": 2}
+    assert texts(later.results("u")) == [f"to {n}" for n in range(6)]
+    assert bool(damage) == any("submission.json was corrupt" in n for n in later.notices)
+    assert bool(damage) == bool(list(path.parent.glob("submission.json.corrupt.*")))
+
+
+def test_lost_record_and_lost_answer_store_leave_the_published_answers(tmp_path: Path) -> None:
+    """A provider that forgets its jobs after a while (or a local model) has nothing to look for: results.jsonl must do."""
+    desk = office(tmp_path, max_attempts=1)
+    desk.provider.rows_of = lambda job, rows: [failed(r) if r.place.item_id == "1" else answer(r) for r in rows]
+    finish(desk.queue(u=3))
+    before = desk.paths("u").results.read_bytes()
+    desk.paths("u").submission.unlink()
+    for name in ("answers.db", "answers.db-wal", "answers.db-shm"):
+        (tmp_path / name).unlink(missing_ok=True)
+    desk.remote.jobs.clear()
+    finish(desk.again().queue(u=3))
+    assert set(desk.remote.billed.values()) == {1}
+    assert desk.paths("u").results.read_bytes() == before
+
+
+@pytest.mark.parametrize("damage", ["truncated", "deleted", "foreign"])
+def test_damaged_results_are_gathered_again_without_a_bill(tmp_path: Path, damage: str) -> None:
+    desk = office(tmp_path)
+    finish(desk.queue(u=4))
+    path = desk.paths("u").results
+    before = path.read_bytes()
+    if damage == "truncated":
+        path.write_bytes(before[:-20])
+    elif damage == "deleted":
+        path.unlink()
+    else:
+        path.write_bytes(before.replace(b"to 1", b"to 9"))
+    for with_store in (True, False):
+        if not with_store:
+            for stale in tmp_path.glob("answers.db*"):
+                stale.unlink()
+        queue = desk.again().queue(u=4)
+        queue.shards["u/t0_p00"].recollect()
+        finish(queue)
+        assert path.read_bytes() == before
+        assert set(desk.remote.billed.values()) == {1}
+        path.unlink()
+
+
+def test_rows_file_left_by_a_lost_record_is_not_taken_for_the_new_attempts(tmp_path: Path) -> None:
+    """Attempts have numbers: a stale attempt_00 of other rows must not be sent under the new one's name."""
+    desk = office(tmp_path)
+    desk.provider.live = True
+    stale = desk.paths("u").attempt(0)
+    stale.parent.mkdir(parents=True)
+    stale.write_bytes(b'{"stale": true}\n')
+    finish(desk.queue(u=3))
+    assert texts(desk.results("u")) == ["to 0", "to 1", "to 2"]
+
+
+def test_damaged_collected_rows_go_aside_and_come_back_from_the_store(tmp_path: Path) -> None:
+    desk = office(tmp_path)
+    _job_1_forgets_some(desk)
+    desk.provider.needed = 1
+    queue = desk.queue(u=6)
+    queue.submit("u/t0_p00")
+    queue.look_once()
+    queue.close()
+    collected = desk.paths("u").collected
+    lines = collected.read_bytes().splitlines(keepends=True)
+    collected.write_bytes(b"\x00\x00garbage\n" + b"".join(lines[1:]))
+    finish(desk.again().queue(u=6))
+    assert desk.remote.asked() == {"0": 1, "1": 1, "2": 1, "3": 1, "4": 2, "5": 2}
+    assert texts(desk.results("u")) == [f"to {n}" for n in range(6)]
+
+
+def test_changed_requests_put_the_old_answers_aside_and_never_mix(tmp_path: Path) -> None:
+    desk = office(tmp_path)
+    finish(desk.queue(u=3))
+    desk.paths("u").rows.unlink()
+    finish(desk.again().queue(u=[request(n) for n in (0, 11, 12)]))
+    assert texts(desk.results("u")) == ["to 0", "to 11", "to 12"]
+    assert desk.remote.asked() == {"0": 1, "1": 1, "2": 1, "11": 1, "12": 1}, "the known answer to 0 is reused"
+    assert len(list(desk.paths("u").folder.glob("superseded_*/results.jsonl"))) == 1
+
+
+def test_requests_that_change_to_and_fro_keep_every_old_record(tmp_path: Path) -> None:
+    desk = office(tmp_path)
+    for numbers in ([0, 1], [2, 3], [0, 1], [2, 3]):
+        desk.paths("u").rows.unlink(missing_ok=True)
+        finish(desk.again().queue(u=[request(n) for n in numbers]))
+        assert texts(desk.results("u")) == [f"to {n}" for n in numbers]
+    assert set(desk.remote.billed.values()) == {1}
+    assert len(list(desk.paths("u").folder.glob("superseded_*"))) == 3
+
+
+def test_fresh_generation_pays_again_and_keeps_what_was(tmp_path: Path) -> None:
+    desk = office(tmp_path)
+    finish(desk.queue(u=2))
+    fresh = desk.again(generation=1)
+    finish(fresh.queue(u=2))
+    assert desk.remote.asked() == {"0": 2, "1": 2}
+    finish(fresh.again().queue(u=2))
+    assert desk.remote.asked() == {"0": 2, "1": 2}
+
+
+# --- crashes ---------------------------------------------------------------------------------------------------------
+
+
+class Killed(BaseException):
+    """Plays SIGKILL at a checkpoint: nothing after it runs, not even handlers of Exception."""
+
+
+POINTS = (
+    "submit:intent",
+    "remote-commit",
+    "submit:created",
+    "submit:recorded",
+    "poll:looked",
+    "poll:fetch",
+    "store",
+    "poll:kept",
+    "write",
+    "poll:publish",
+)
+
+
+def _die_at(monkeypatch: pytest.MonkeyPatch, desk, point: str, nth: int) -> None:  # type: ignore[no-untyped-def]
+    seen = 0
+
+    def announce(name: str) -> None:
+        nonlocal seen
+        seen += name == point
+        if name == point and seen == nth:
+            raise Killed
+
+    for module in ("pipeline.providers.shard", "pipeline.providers.queue", "pipeline.records.answers", "pipeline.base.files"):
+        monkeypatch.setattr(f"{module}.announce", announce)
+    desk.provider.after_create = lambda submission: announce("remote-commit")
+
+
+@pytest.mark.parametrize("nth", [1, 2, 3])
+@pytest.mark.parametrize("point", POINTS)
+def test_death_at_any_point_costs_nothing_and_loses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, point: str, nth: int) -> None:
+    desk = office(tmp_path)
+    _job_1_forgets_some(desk)
+    with monkeypatch.context() as patch:
+        _die_at(patch, desk, point, nth)
+        try:
+            finish(desk.queue(u=6))
+        except Killed:
+            pass
+    desk.provider.after_create = lambda submission: None
+    finish(desk.again().queue(u=6))
+    assert desk.remote.asked() == {"0": 1, "1": 1, "2": 1, "3": 1, "4": 2, "5": 2}
+    assert texts(desk.results("u")) == [f"to {n}" for n in range(6)]
+    assert not desk.paths("u").collected.exists()
+
+
+def test_a_careless_provider_that_does_not_look_pays_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The mutation: without look-before-create this very test bed sees double billing, so it could see it above."""
+    desk = office(tmp_path)
+    monkeypatch.setattr(Scripted, "find", lambda self, submission, ids: None)
+    with monkeypatch.context() as patch:
+        _die_at(patch, desk, "remote-commit", 1)
+        with pytest.raises(Killed):
+            finish(desk.queue(u=2))
+    desk.provider.after_create = lambda submission: None
+    finish(desk.again().queue(u=2))
+    assert desk.remote.asked() == {"0": 2, "1": 2}
