@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
@@ -198,34 +199,47 @@ def resampling(runs: int, rng: Rng, quick: bool) -> list[Table]:
 
 
 def claims(runs: int, rng: Rng, quick: bool) -> list[Table]:
-    """How often the verdict says something false, at the truths where that is easiest."""
+    """How often the verdict says something false, at the truths where that is easiest; verdicts with a caveat on the interval apart."""
     columns = ["data", "design", "margin", "better or worse at 0", "equivalent at the margin", "not inferior at minus the margin"]
-    columns.append("no verdict at 0")
+    columns += ["no verdict at 0", "caveat at 0", "better or worse at 0, with caveat"]
     table = Table("False verdicts (each at most 5)", columns)
     cells: list[Cell] = [(partial(binary, psi), psi / 2, singles(n)) for n in (50, 500) for psi in (0.02, 0.1, 0.3)]
     cells += [(partial(f1_like, q), q / 10, singles(n)) for n in (50, 500) for q in (0.05, 0.4)]
     cells += [(partial(binary, 0.2), 0.05, design) for design in (clustered(200, 20, 0.05, 0.8), clustered(500, 50, 0.05, 0.8))]
     for make, margin, design in cells:
-        words = {}
-        for truth in (0.0, margin, -margin):
-            found: dict[str, int] = {}
-            for e in effects(make(truth), design, runs, rng):
-                low, high = (None if x != x else x for x in e.interval(0.05))
-                inner = (None if x != x else x for x in e.interval(0.1))
-                v = decide(Evidence(e.value, low, high, *inner, margin, "two-sided", e.informative, e.informative_needed))
-                within = v.verdict == "equivalent" or v.qualifier == "less_than_matters"
-                keys = [v.verdict, *(["within"] if within else [])]
-                above = v.verdict in ("better", "equivalent", "not_inferior") or v.qualifier == "less_than_matters"
-                for key in [*keys, *(["above"] if above else [])]:
-                    found[key] = found.get(key, 0) + 1
-            words[truth] = found
-        zero = words[0.0]
-        table.rows.append([
-            make(0.0).name, design.name, f"{margin:g}", share(zero.get("better", 0) + zero.get("worse", 0), runs, None, 0.055),
-            share(words[margin].get("within", 0), runs, None, 0.055), share(words[-margin].get("above", 0), runs, None, 0.055),
-            share(zero.get("no_verdict", 0), runs),
-        ])  # fmt: skip
+        found = {truth: _claims(make(truth), design, margin, runs, rng) for truth in (0.0, margin, -margin)}
+        zero = found[0.0]
+        row = [make(0.0).name, design.name, f"{margin:g}"]
+        for truth, kind in ((0.0, "differs"), (margin, "within"), (-margin, "above")):
+            plain = runs - found[truth]["caveat"]
+            row.append(share(found[truth][kind], plain, None, 0.055) if plain > 0.2 * runs else "-")
+        row += [share(zero["none"], runs), share(zero["caveat"], runs), share(zero["differs with caveat"], zero["caveat"])]
+        table.rows.append(row)
     return [table]
+
+
+def _claims(population: Population, design: Design, margin: float, runs: int, rng: Rng) -> Counter[str]:
+    """Counts of verdicts without a caveat that claim a difference, one within the margin, one above minus the margin; and the others."""
+    found: Counter[str] = Counter()
+    for e in effects(population, design, runs, rng):
+        low, high = (None if x != x else x for x in e.interval(0.05))
+        inner_low, inner_high = (None if x != x else x for x in e.interval(0.1))
+        evidence = Evidence(
+            e.value, low, high, inner_low, inner_high, margin, informative=e.informative, informative_needed=e.informative_needed
+        )
+        v = decide(evidence)
+        if v.verdict == "no_verdict":
+            found["none"] += 1
+            continue
+        differs, small = v.verdict in ("better", "worse"), v.qualifier == "less_than_matters"
+        if e.warnings:
+            found["caveat"] += 1
+            found["differs with caveat"] += differs
+            continue
+        found["differs"] += differs
+        found["within"] += v.verdict == "equivalent" or small
+        found["above"] += v.verdict in ("better", "equivalent", "not_inferior") or small
+    return found
 
 
 def family(runs: int, rng: Rng, quick: bool) -> list[Table]:

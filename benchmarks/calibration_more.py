@@ -75,7 +75,7 @@ def random_effects_rows(runs: int, rng: Rng) -> Iterator[Row]:
     """Coverage of the mean over data sets."""
     for k, tau in ((5, 0.0), (5, 0.03), (10, 0.03), (10, 0.1)):
         covered = 0
-        se = 0.01 * (1 + np.arange(k) % 4)
+        se = np.asarray(0.01 * (1 + np.arange(k) % 4), dtype=np.float64)
         for _ in range(runs):
             found = random_effects(0.05 + tau * rng.standard_normal(k) + se * rng.standard_normal(k), se**2, 0.05)
             covered += found["ci_low"] <= 0.05 <= found["ci_high"]

@@ -176,6 +176,27 @@ def test_failed_answers_that_could_reverse_the_verdict_leave_none(tmp_path):
     assert found["verdict"]["verdict"] == "no_verdict" and "missing answers could reverse it" in found["verdict"]["reason"]
 
 
+def test_complete_cases_leave_out_items_that_either_arm_lacks(tmp_path):
+    a, b = random_arms(100, 1, 0.2)
+    rows = paired_rows(a, b)
+    rows[3].update(correct="0", failed="1")
+    rows[103].update(correct="0", failed="1")
+    for row in rows[110:120]:
+        row.update(correct="0", refused="1")
+    bounds = one(document(tmp_path, rows), metric="correct")["bounds"]
+    whole = [i for i in range(100) if i != 3 and not 10 <= i < 20]
+    assert (bounds["failed"]["complete_case_items"], bounds["unanswered"]["complete_case_items"]) == (99, 89)
+    assert bounds["unanswered"]["complete_case_effect"] == pytest.approx((b - a)[whole].mean())
+
+
+def test_an_interval_that_may_be_too_narrow_is_said_beside_the_verdict(tmp_path):
+    rows = paired_rows(np.zeros(60), np.r_[np.full(20, 0.5), np.zeros(40)])
+    found = document(tmp_path, rows)
+    assert (
+        "20 clusters differ" in found["verdict"]["caveats"][0] and one(found, metric="correct")["warnings"] == found["verdict"]["caveats"]
+    )
+
+
 def test_truncated_answers_count_as_wrong_with_a_caveat_unless_declared_missing(tmp_path):
     a, b = random_arms(300, 1, 0.2)
     rows = paired_rows(a, b)

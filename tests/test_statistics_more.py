@@ -118,6 +118,7 @@ def test_replicates_only_help_the_part_within_items():
     assert parts.between == pytest.approx(0.05)
     assert parts.variance(4) == pytest.approx(0.1)
     assert planning.Components.of(0.1, 0.2, 1).between == 0
+    assert planning.Components.of(variance=0.13, within=0.4, replicates=5).between == pytest.approx(0.05)
     assert planning.best_replicates(parts, 1.0, 1.0) == pytest.approx(2)
     assert planning.best_replicates(planning.Components(0.2, 0.05), 1.0, 1.0) == 1
     assert planning.best_replicates(planning.Components(0.2, 0.0), 1.0, 1.0) == 1

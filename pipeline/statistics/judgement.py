@@ -92,7 +92,7 @@ def _round_below(x: float) -> float:
 
 
 def _caveats(c: Comparison, evidence: Evidence, settings: AnalysisSettings, oriented: Any) -> list[str]:
-    found = []
+    found = list(c.effect.warnings) if c.effect.testable else []
     info = settings.metric(settings.primary.metric)
     everything = c.missing(OUTCOMES, info, ALPHA)
     if reversed_by(evidence, *oriented(everything["low"], everything["high"])):
