@@ -14,7 +14,8 @@ from report_factory import HOSTILE, make_trial
 
 from pipeline.base.errors import ManifestError
 from pipeline.base.schemas import problems
-from pipeline.reporting.trial import write_trial_report
+from pipeline.reporting.pages import asset
+from pipeline.reporting.trial import TrialReportInputs, write_trial_report
 
 EXAMPLE = Path(__file__).parent / "examples/significance/pass_basic.json"
 
@@ -144,16 +145,50 @@ def test_dry_run_is_labelled_and_a_paid_one_is_not(tmp_path: Path) -> None:
             assert ("dry run" in (inputs.out_dir / name).read_text("utf-8")) is shown
 
 
-def test_changes_trust_and_notes_are_printed(tmp_path: Path) -> None:
-    """What changed since the lock, what is known of the metric, and the notes of the statistics appear in both files."""
-    inputs = replace(make_trial(tmp_path), changes=["The margin was 0.05."], trust=None)
+def test_changes_and_notes_are_printed(tmp_path: Path) -> None:
+    """What changed since the lock and the notes of the statistics appear in both files."""
+    inputs = replace(make_trial(tmp_path), changes=["The margin was 0.05."])
     write_trial_report(inputs)
     for name in ("report.md", "report.html"):
         text = (inputs.out_dir / name).read_text("utf-8")
         assert "The margin was 0.05." in text
         assert "Nothing differs" not in text
-        assert "No validation of this metric" in text
         assert "Clusters are passages." in text
+
+
+def _with_effect(inputs: TrialReportInputs, effect: float, metric: str) -> str:
+    document = json.loads(inputs.significance.read_text())
+    document["verdict"].update(metric=metric, effect=effect)
+    inputs.significance.write_text(json.dumps(document))
+    write_trial_report(replace(inputs, trust=None))
+    return (inputs.out_dir / "report.md").read_text("utf-8")
+
+
+def test_trust_is_the_callers_else_ours_else_a_warning(tmp_path: Path) -> None:
+    """A validation that the caller brings is printed; without one, ours of `correct`; of a metric nobody validated the report says so."""
+    inputs = make_trial(tmp_path)
+    write_trial_report(inputs)
+    assert "Judged by two people." in (inputs.out_dir / "report.md").read_text("utf-8")
+    large = _with_effect(inputs, 0.05, "correct")
+    assert "EVOUNA-NQ" in large and "wrong by up to 1.9 points" in large
+    assert "no larger than that" not in large
+    assert "no larger than that" in _with_effect(inputs, -0.01, "correct")
+    assert "No validation of this metric" in _with_effect(inputs, 0.05, "f1")
+
+
+def test_our_validation_is_the_documented_one() -> None:
+    """Every row of agreement.json stands in the table of docs/scoring.md."""
+    text = (Path(__file__).parents[1] / "docs/scoring.md").read_text("utf-8").replace("**", "")
+    measured: dict[tuple[str, str], list[str]] = {}
+    system = people = ""
+    for line in text.splitlines():
+        cells = [c.strip() for c in line.strip("|").split("|")]
+        if len(cells) == 6 and cells[1] in ("exact match", "correct"):
+            system, people = cells[0] or system, cells[4] or people
+            measured[system, {"exact match": "em"}.get(cells[1], cells[1])] = [cells[2], cells[3], people, cells[5]]
+    ours = {(row[0], metric): row[1:] for metric, found in json.loads(asset("agreement.json"))["metrics"].items() for row in found["rows"]}
+    assert ours == measured
+    assert "| correct, other half | 90.0% | 0.750 | 1.9 points |" in text
 
 
 def test_price_says_what_it_is_made_of(tmp_path: Path) -> None:

@@ -38,7 +38,8 @@ class TrialReportInputs:
     changes: list[str] = field(default_factory=list)
     """What differs from the lock, one sentence each; empty where nothing does."""
     trust: Mapping[str, Any] | None = None
-    """How far the metric can be trusted: {columns: [...], rows: [[...]] or [{column: cell}], notes: [...]}; None where not measured."""
+    """How far the metric can be trusted: {columns: [...], rows: [[...]] or [{column: cell}], notes: [...]}; None: our own
+    validation of a built-in metric is shown, where there is one (trust.py)."""
     raw_lines: Mapping[str, tuple[str, int]] | None = None
     """custom_id -> (results file relative to the run, line from 1): where the raw answer stands. None: the explorer names the unit only."""
 

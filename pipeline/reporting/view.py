@@ -10,6 +10,7 @@ from pipeline.reporting.findings import Findings
 from pipeline.reporting.inputs import TrialReportInputs
 from pipeline.reporting.method import paragraphs, works
 from pipeline.reporting.numbers import DASH, count, dollars, p_value, plain, scale_for
+from pipeline.reporting.trust import trust_table
 
 CONDITIONS = ("control", "treatment")
 _DRY = "Simulated answers: this is a dry run. Its numbers show that the experiment works; they say nothing about any model."
@@ -54,7 +55,7 @@ def trial_view(inputs: TrialReportInputs, findings: Findings, costs: Mapping[str
         "planning": planning_line(findings),
         "costs": cost_table(costs),
         "prices": price_lines(costs.get("price") or {}),
-        "trust": trust_table(inputs.trust),
+        "trust": trust_table(inputs.trust, findings),
         "prompts": {c: dict(inputs.prompts.get(c) or {}) for c in CONDITIONS},
         "warnings": reading.row_warnings(findings),
         "notes": list(document["notes"]),
@@ -211,13 +212,3 @@ def price_lines(prices: Mapping[str, Any]) -> list[str]:
 
 
 _PRICES = (("input_per_million", "input"), ("cached_input_per_million", "cached input"), ("output_per_million", "output"))
-
-
-def trust_table(trust: Mapping[str, Any] | None) -> dict[str, Any] | None:
-    """Columns, rows of strings and notes of the metric's validation; rows may be lists or mappings by column."""
-    if not trust:
-        return None
-    rows = list(trust.get("rows") or [])
-    columns = [str(c) for c in trust.get("columns") or (rows[0] if rows and isinstance(rows[0], Mapping) else [])]
-    cells = [[plain(r.get(c)) for c in columns] if isinstance(r, Mapping) else [plain(c) for c in r] for r in rows]
-    return {"columns": columns, "rows": cells, "notes": [str(n) for n in trust.get("notes") or []]}
