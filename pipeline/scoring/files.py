@@ -39,8 +39,9 @@ def score_file(
     """Score `predictions` against the items of `item_files` (by type: `open`, `closed`) into `out`, atomically.
 
     `root` is the project's folder, where own metrics are imported from. `processes` is 1, or the number of worker processes; by default
-    one for each core (up to `MOST_WORKERS`) for large files without own metrics. The bytes of `out` do not depend on it. Returns counts: rows, items (rows of `out`), answered,
-    failed, truncated, refused, abstained, and where metrics are configured `slow` (calls over `slow_seconds`) and `slow_calls`.
+    one for each core (up to `MOST_WORKERS`) for large files without own metrics. The bytes of `out` do not depend on it.
+    Returns counts: rows, items (rows of `out`), answered, failed, truncated, refused, abstained, and where metrics are configured
+    `slow` (calls over `slow_seconds`) and `slow_calls`.
     Raises ManifestError (file:line) for a malformed row or an unknown item, ConfigError for a metric that cannot be had,
     StepError naming items and function where one fails.
     """
