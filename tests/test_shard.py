@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Iterable
 from pathlib import Path
@@ -359,10 +360,8 @@ def test_death_at_any_point_costs_nothing_and_loses_nothing(tmp_path: Path, monk
     _job_1_forgets_some(desk)
     with monkeypatch.context() as patch:
         _die_at(patch, desk, point, nth)
-        try:
+        with contextlib.suppress(Killed):
             finish(desk.queue(u=6))
-        except Killed:
-            pass
     desk.provider.after_create = lambda submission: None
     finish(desk.again().queue(u=6))
     assert desk.remote.asked() == {"0": 1, "1": 1, "2": 1, "3": 1, "4": 2, "5": 2}
