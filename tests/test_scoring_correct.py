@@ -39,6 +39,7 @@ RIGHT = [
     ("who won?", "The U.S. men's team won.", ["United States"]),
     ("who sings it?", "Argent", ["the British band Argent"]),
     ("who was it?", "Elizabeth the Second", ["Elizabeth II"]),
+    ("where does it end?", "L1 or L2.", ["L1 or L2"]),
     ("what is the sign?", "*", ["*"]),
     ("who wrote it?", "Max Martin, Shellback and Justin Timberlake wrote it.", ["Justin Timberlake"]),
     ("what grows there?", "Paris, Rome or London", ["Paris", "Rome", "London"]),

@@ -247,6 +247,14 @@ def test_own_metric_that_raises_names_items_and_function(own: Path) -> None:
     assert not (own / "per_item_scores.csv").exists()
 
 
+def test_own_metric_without_a_row(own: Path) -> None:
+    """A function of item and answer alone will do."""
+    (own / "own_metrics.py").write_text("def same(item, answer, *, factor=1):\n    return factor * (answer in item.answers)\n")
+    metric = {"name": "same", "use": "own_metrics:same", "options": {"factor": 3}}
+    rows, _ = score(own, [prediction("mine|1", "x"), prediction("squad_v2|1", "x")], {"metrics": [metric]}, own)
+    assert [row["same"] for row in rows] == ["3", "0"]
+
+
 @pytest.mark.parametrize(("answer", "told"), [("1", "'many'.*not a number"), ("x", "7 for wild, outside its range"), ("y", "returned nan")])
 def test_own_metric_that_returns_nonsense(own: Path, answer: str, told: str) -> None:
     """Text, NaN and numbers outside the declared range are refused with item and function."""

@@ -125,6 +125,8 @@ def is_correct(question: str, answer: str, golds: Sequence[str]) -> bool:
 def coverage(question: str, answer: str, golds: Sequence[str]) -> float:
     """How far `answer` covers the best of `golds`, from 0 to 1: the graded measure behind `is_correct`."""
     best = _best(question, answer, golds)
+    if best == 1 and words(answer) in map(words, golds):  # a gold as it is, be it a list itself ("L1 or L2")
+        return best
     if best < THRESHOLD:
         return THRESHOLD if best >= PART and _is_part(question, answer, golds) else best
     several, rest = hedges.candidates(question, fold(answer))

@@ -49,14 +49,19 @@ def load(metric: Metric, root: Path | None = None) -> Callable[..., Any]:
         function = getattr(module, function_name, None)  # type: ignore[assignment]
         if not callable(function):
             raise ConfigError(f"{module_name!r} has no function {function_name!r}", where=where)
+    signature = inspect.signature(function)
     try:
-        inspect.signature(function).bind(None, "", None, **metric.options)
+        signature.bind(None, "", None, **metric.options)
     except TypeError as e:
-        raise ConfigError(
-            f"{metric.use} cannot be called as (item, answer, row, **options): {e}",
-            where=where,
-            remedy="Check its parameters and `options`.",
-        ) from e
+        try:
+            signature.bind(None, "", **metric.options)
+        except TypeError:
+            raise ConfigError(
+                f"{metric.use} cannot be called as (item, answer, row, **options): {e}",
+                where=where,
+                remedy="Check its parameters and `options`.",
+            ) from e
+        return lambda item, answer, row, **options: function(item, answer, **options)  # one that does not care for the row
     return function
 
 

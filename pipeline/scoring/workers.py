@@ -80,7 +80,10 @@ def work() -> None:
     from pipeline.scoring.items import ItemIndex
     from pipeline.scoring.score_rows import RowScorer
 
-    predictions, item_files, settings, share, of = pickle.load(sys.stdin.buffer)
+    try:
+        predictions, item_files, settings, share, of = pickle.load(sys.stdin.buffer)
+    except EOFError:  # the parent ended before it had a task for us
+        os._exit(1)
     scorer = RowScorer(settings)
     try:
         indexes = {kind: ItemIndex(path) for kind, path in item_files.items()}
