@@ -104,6 +104,17 @@ def encode(row: Item | RequestRow | ResultRow) -> bytes:
     return _encoder.encode(row)
 
 
+def readable_rows(path: str | Path, kind: type[Row]) -> Iterator[Row]:
+    """Those lines of a damaged JSONL file that are whole rows of `kind`; the others are passed over."""
+    decoder = msgspec.json.Decoder(kind)
+    with open(path, "rb") as f:
+        for line in f:
+            try:
+                yield decoder.decode(line)
+            except (msgspec.DecodeError, UnicodeDecodeError):
+                continue
+
+
 def read_rows(path: str | Path, kind: type[Row]) -> Iterator[Row]:
     """Stream the rows of a JSONL file. Raises ManifestError naming file:line for a row that is not a `kind`."""
     decoder = msgspec.json.Decoder(kind)

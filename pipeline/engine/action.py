@@ -73,6 +73,8 @@ class Action:
         """For doit: whether the targets are those that the last run of this task left, under the same settings."""
         if values.get("settings") != self.settings_digest or self._must_retry():
             return False
+        if self.step not in (*FAMILY_STEPS, "prepare") and not self._receipt():
+            return False  # doit remembers, but the manifest was lost or damaged: it gets its receipt again
         cache, root = self.session.cache, self.session.root
         return all(cache.matches(root / name, size, sha) for name, size, sha in values["kept"])
 

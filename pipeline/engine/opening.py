@@ -8,14 +8,16 @@ from pipeline.base.digests import canonical_json, digest
 from pipeline.base.errors import AbidingError, ManifestError, UsageError
 from pipeline.base.files import Journal, sweep_temporaries
 from pipeline.config import Overrides
+from pipeline.engine import mending
 from pipeline.engine.action import code_digest
 from pipeline.engine.session import Session
 from pipeline.experiment import Experiment
 from pipeline.layout import RunPaths
 from pipeline.records import snapshot
-from pipeline.records.clock import file_stamp, now_iso
+from pipeline.records.clock import now_iso
 from pipeline.records.lock import RunLock
 from pipeline.records.manifest import refuse_newer
+from pipeline.records.repair import FRESH, put_aside, was_sent
 from pipeline.records.run_state import RunState
 from pipeline.records.stop import StopToken
 
@@ -30,7 +32,7 @@ def open_run(session: Session) -> RunLock:
     """Take the run's lock and make its state fit for work. Raises Locked, Drift, UsageError; then nothing was changed."""
     run = session.run
     paths = run.paths
-    if session.params.get("resume") and not paths.state.exists() and not paths.effective_config.exists():
+    if session.params.get("resume") and not any(p.exists() for p in (paths.state, paths.effective_config, paths.build_manifest)):
         raise UsageError(f"there is no run {paths.run_id}", where=str(paths.folder), remedy=_others(paths.experiments))
     lock = RunLock(paths.lock)
     lock.acquire()
@@ -41,10 +43,15 @@ def open_run(session: Session) -> RunLock:
         for step in run.state.recognise_interruption():
             run.events.add("interruption_recognised", step=step)
         sweep_temporaries(paths.folder)
-        snapshot.save(session.experiment, paths, session.root)
+        for aside in snapshot.save(session.experiment, paths, session.root):
+            run.notice(f"{aside.name} is the run's snapshot as it was found; it did not fit the run and was written anew")
+        mending.build_manifest(session)
+        if session.params.get("verify"):
+            mending.event_log(session)
         if run.options.fresh:
-            run.state.update(generation=run.state["generation"] + 1)
-            run.state.force("--fresh: a new generation of answers", None, str(run.state["generation"]))
+            run.state.force(
+                f"{FRESH}: a new generation of answers", None, str(run.state["generation"] + 1), generation=run.state["generation"] + 1
+            )
     except BaseException:
         lock.release()
         raise
@@ -66,8 +73,7 @@ def _state(session: Session) -> RunState:
         state = None
     except ManifestError as e:
         refuse_newer(path)
-        aside = path.with_name(f"{path.name}.corrupt.{file_stamp()}")
-        path.rename(aside)
+        aside = put_aside(path)
         run.notice(f"run_state.json was corrupt and lies beside as {aside.name}; it is rebuilt from the files ({e})")
         state = None
     config_path = str(exp.config.path.relative_to(session.root)) if exp.config.path.is_relative_to(session.root) else str(exp.config.path)
@@ -82,6 +88,9 @@ def _state(session: Session) -> RunState:
             primary_hash=digest(exp.primary),
         )
         state.document["extends"] = extended(session)
+        if was_sent(run.paths.folder):
+            mending.restore(session, state)
+            _check_drift(session, state)
         state.save()
         return state
     _check_drift(session, state)
@@ -111,6 +120,10 @@ def extended(session: Session) -> str | None:
 
 def _check_drift(session: Session, state: RunState) -> None:
     run, exp = session.run, session.experiment
+    if state["request_hash"] != exp.request_hash and run.built() is not None:
+        # The shards are those of this experiment, and so is its config: it is the state that errs.
+        run.events.add("state_mended", key="request_hash", was=state["request_hash"], now=exp.request_hash)
+        state.update(request_hash=exp.request_hash)
     if state["request_hash"] != exp.request_hash:
         changed = request_changes(session)
         if not run.options.force:

@@ -78,13 +78,25 @@ class Session:
         named = "config" in getattr(self.params, "_non_default_keys", ())
         if overrides.run_id and not named and (self.readonly or self.params.get("resume")):
             experiments = self.root / (overrides.experiments_dir or "experiments")
-            found = snapshot.load(RunPaths(experiments, overrides.run_id), self.root, overrides)
+            found, origin = self._snapshot(RunPaths(experiments, overrides.run_id), overrides)
+            if origin is not None:
+                return load(origin, self.root, overrides)
             if found is not None:
                 self.from_snapshot = True
                 return found
         path = Path(self.params["config"])
         shown = path if not path.is_absolute() or not path.is_relative_to(self.root) else path.relative_to(self.root)
         return load(shown if shown.is_absolute() else self.root / shown, self.root, overrides)
+
+    def _snapshot(self, paths: RunPaths, overrides: Overrides) -> tuple[Config | None, Path | None]:
+        """The run's snapshot; where it is damaged, the config file that it was made from (drift is checked when the run is opened)."""
+        try:
+            return snapshot.load(paths, self.root, overrides), None
+        except AbidingError:
+            origin = snapshot.origin(paths, self.root)
+            if origin is None:
+                raise
+            return None, origin
 
     def _trials(self) -> dict[str, Trial]:
         pattern = self.params["trial"]

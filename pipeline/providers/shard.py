@@ -18,7 +18,7 @@ from pipeline.base.checkpoints import announce
 from pipeline.base.digests import sha256_file
 from pipeline.base.errors import AbidingError, ManifestError, StepError
 from pipeline.base.files import Journal, atomic_writer, write_atomic
-from pipeline.base.rows import Failure, RequestRow, ResultRow, encode, read_rows
+from pipeline.base.rows import Failure, RequestRow, ResultRow, encode, read_rows, readable_rows
 from pipeline.layout import ShardPaths
 from pipeline.providers.money import Budget, Price, worst_usd
 from pipeline.providers.protocol import JobState, JobStatus, Provider, Rejected, Submission, submit
@@ -216,6 +216,20 @@ class Shard:
                 self._keep(row for row in rows if row.custom_id in asked and row.outcome != "failed")
             except AbidingError as e:
                 self.desk.events.add("recollect_failed", shard=self.name, attempt=attempt["key"], message=str(e))
+        self._take_from_damaged()
+
+    def _take_from_damaged(self) -> None:
+        """The last resort: rows of results.jsonl as it was found, where neither the store nor a job has the answer any more."""
+        owed = {self.rows[i].custom_id for i in self.owed()}
+        for path in sorted(self.paths.folder.glob(f"{self.paths.results.name}.corrupt.*"), reverse=True):
+            found = [row for row in readable_rows(path, ResultRow) if row.custom_id in owed and row.outcome != "failed"]
+            if found:
+                self._keep(found)
+                self.desk.events.add("taken_from_damaged", shard=self.name, file=path.name, requests=len(found))
+                self.desk.notice(
+                    f"{self.name}: {len(found)} answers stand only in the damaged {path.name}; they are taken as they stand there"
+                )
+                return
 
     def retry_failed(self) -> None:
         """Owe again what was given up."""
@@ -344,6 +358,8 @@ class Shard:
             self.record.learn(attempt, dict(status.ids))
         if not status.state.final:
             return status
+        if status.state is JobState.LOST and self._found_elsewhere(attempt, submission):
+            return None  # looked at again next time, by the name that the provider knows
         if status.state is JobState.FAILED:
             if status.retry_later:
                 self._settle(attempt, "retry_later", message=status.message)
@@ -352,6 +368,15 @@ class Shard:
             return status
         self._collect(attempt, submission, status)
         return status
+
+    def _found_elsewhere(self, attempt: dict[str, Any], submission: Submission) -> bool:
+        """Whether the provider knows this submission by its key, though not the job that the record names: then the record erred."""
+        found = self.desk.provider.find(submission, {})
+        if found is None or job_name(found) == job_name(attempt["ids"]):
+            return False
+        self.desk.events.add("job_name_mended", shard=self.name, attempt=attempt["key"], was=attempt["ids"], now=found)
+        self.record.learn(attempt, found)
+        return True
 
     def cancel(self) -> None:
         """Ask the provider to stop the job in flight; a later look settles it."""

@@ -9,6 +9,7 @@ from typing import Any
 from pipeline.base.errors import ManifestError
 from pipeline.base.schemas import read_document, write_document
 from pipeline.records.clock import now_iso
+from pipeline.records.repair import fault_of_state
 
 SCHEMA = "run_state"
 STEPS = ("prepare", "build", "submit", "poll", "parse", "score", "stats", "costs", "report", "archive")
@@ -73,7 +74,10 @@ class RunState:
     @classmethod
     def load(cls, path: Path) -> RunState:
         """Raises FileNotFoundError, or ManifestError where the file is corrupt, foreign or of a newer version."""
-        return cls(path, read_document(path, SCHEMA))
+        document = read_document(path, SCHEMA)
+        if fault := fault_of_state(document):
+            raise ManifestError(fault, where=str(path))
+        return cls(path, document)
 
     def __getitem__(self, key: str) -> Any:
         return self.document[key]
@@ -119,6 +123,6 @@ class RunState:
             self.move(step, "stopped", INTERRUPTED)
         return found
 
-    def force(self, what: str, was: str | None, now: str | None) -> None:
-        """Record that `--force` overrode something."""
-        self.update(forced=[*self.document["forced"], {"at": now_iso(), "what": what, "was": was, "now": now}])
+    def force(self, what: str, was: str | None, now: str | None, **changes: Any) -> None:
+        """Record that `--force` (or `--fresh`) overrode something, together with the `changes` of top-level keys that it made."""
+        self.update(forced=[*self.document["forced"], {"at": now_iso(), "what": what, "was": was, "now": now}], **changes)

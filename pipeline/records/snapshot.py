@@ -8,7 +8,7 @@ from typing import Any
 
 import yaml
 
-from pipeline.base.digests import sha256_bytes
+from pipeline.base.digests import sha256_bytes, sha256_file
 from pipeline.base.errors import AbidingError, ManifestError
 from pipeline.base.files import write_atomic
 from pipeline.base.schemas import validate
@@ -16,6 +16,7 @@ from pipeline.config import Config, Overrides, complete, read_yaml
 from pipeline.config import load as load_config
 from pipeline.experiment import Experiment
 from pipeline.layout import RunPaths
+from pipeline.records.repair import put_aside
 from pipeline.records.run_state import RunState
 
 ANALYSIS_KEYS = ("title", "stats", "primary", "metrics", "unsupported", "abstention", "dataset_kinds", "subgroups", "pricing", "archive")
@@ -36,13 +37,44 @@ def texts_of(exp: Experiment) -> dict[str, str]:
     return {**texts, **{exp.config["task_instructions"][f"{kind}_book"]: text for kind, text in exp.instructions.items()}}
 
 
-def save(exp: Experiment, paths: RunPaths, root: Path) -> None:
-    """Write the snapshot, each file only where its bytes differ. Prompts first, the config last: it makes the snapshot whole."""
+def save(exp: Experiment, paths: RunPaths, root: Path) -> list[Path]:
+    """Write the snapshot, each file only where its bytes differ. Prompts first, the config last: it makes the snapshot whole.
+
+    What asks for other requests, or cannot be read, is not overwritten: it goes aside, and its new names are returned.
+    """
+    asides: list[Path] = []
+    config = paths.effective_config
+    fits = not config.exists() or _fits(exp, paths, root)
     for text_path, text in texts_of(exp).items():
-        _write(paths.inputs / text_name(text_path, root), text)
+        path = paths.inputs / text_name(text_path, root)
+        if path.exists() and path.read_bytes() != text.encode():
+            asides.append(put_aside(path, "superseded"))
+        _write(path, text)
     data = {**exp.config.data, "run_id": paths.run_id, "sources": {f"{kind}_book": found for kind, found in exp.sources.items() if found}}
     data["paths"] = {"experiments_dir": exp.config["paths"]["experiments_dir"]}
-    _write(paths.effective_config, yaml.safe_dump(data, sort_keys=False, allow_unicode=True))
+    text = yaml.safe_dump(data, sort_keys=False, allow_unicode=True)
+    if not fits and config.read_bytes() != text.encode():
+        asides.append(put_aside(config))
+    _write(config, text)
+    return asides
+
+
+def _fits(exp: Experiment, paths: RunPaths, root: Path) -> bool:
+    """Whether the config on disk asks for the same requests as `exp`."""
+    try:
+        old = load(paths, root, Overrides(run_id=paths.run_id))
+        return old is not None and Experiment(old, sha256_file).request_hash == exp.request_hash
+    except AbidingError:
+        return False
+
+
+def origin(paths: RunPaths, root: Path) -> Path | None:
+    """The config file that a run's state says it was made from, where both can be read."""
+    try:
+        path = root / str(RunState.load(paths.state)["config_path"])
+    except (FileNotFoundError, ManifestError):
+        return None
+    return path if path.is_file() else None
 
 
 def _write(path: Path, text: str) -> None:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from pipeline.base.digests import digest
+from pipeline.base.errors import ManifestError
 from pipeline.base.schemas import read_document, write_document
 from pipeline.records.clock import now_iso
 
@@ -27,6 +28,30 @@ def ranges(numbers: Iterable[int]) -> list[list[int]]:
 def numbers(spans: Sequence[Sequence[int]] | None, total: int) -> list[int]:
     """The row numbers of `ranges`; all `total` of them for None."""
     return list(range(total)) if spans is None else [n for first, last in spans for n in range(first, last + 1)]
+
+
+def attempt_key(document: Mapping[str, Any], spans: list[list[int]] | None, number: int) -> str:
+    """The remote name of attempt `number`: made of content, ending in how often the very same rows were asked before it."""
+    before = sum(a["rows"] == spans for a in document["attempts"][:number])
+    return f"ab-{digest([document['shard']['sha256'], spans])[:20]}-g{document['generation']}-a{before}"
+
+
+def fault_of(document: Mapping[str, Any]) -> str | None:
+    """Why a record contradicts itself, or None. A wrong key would look for the wrong job, find none, and pay again."""
+    for number, attempt in enumerate(document["attempts"]):
+        if attempt["number"] != number or attempt["key"] != attempt_key(document, attempt["rows"], number):
+            return f"attempts[{number}].key is not that of its rows"
+        if any(first > last for first, last in attempt["rows"] or ()) or attempt["requests"] != len(
+            numbers(attempt["rows"], document["shard"]["requests"])
+        ):
+            return f"attempts[{number}].requests is not the number of its rows"
+    if (document["state"] == "published") != (document["results"] is not None):
+        return f"state is {document['state']}, results are {'there' if document['results'] else 'not'}"
+    if document["state"] in ("intent", "submitted") and not (
+        document["attempts"] and document["attempts"][-1]["state"] in ("intent", "submitted")
+    ):
+        return f"state is {document['state']}, but no attempt is open"
+    return None
 
 
 class SubmissionRecord:
@@ -55,7 +80,10 @@ class SubmissionRecord:
     @classmethod
     def load(cls, path: Path) -> SubmissionRecord:
         """Raises FileNotFoundError, or ManifestError where it is corrupt."""
-        return cls(path, read_document(path, SCHEMA))
+        document = read_document(path, SCHEMA)
+        if fault := fault_of(document):
+            raise ManifestError(fault, where=str(path))
+        return cls(path, document)
 
     def __getitem__(self, key: str) -> Any:
         return self.document[key]
@@ -77,12 +105,9 @@ class SubmissionRecord:
         promises the same keys again, and finds the jobs that exist.
         """
         number = len(self.document["attempts"])
-        before = sum(a["rows"] == spans for a in self.document["attempts"])
-        shard = self.document["shard"]
-        stem = digest([shard["sha256"], spans])[:20]
         attempt = {
             "number": number,
-            "key": f"ab-{stem}-g{self.document['generation']}-a{before}",
+            "key": attempt_key(self.document, spans, number),
             "state": "intent",
             "rows": spans,
             "requests": requests,

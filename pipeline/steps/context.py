@@ -17,6 +17,7 @@ from pipeline.layout import RunPaths, ShardPaths, prepared_folder
 from pipeline.providers.queue import Queue
 from pipeline.records.digest_cache import DigestCache
 from pipeline.records.events import Events
+from pipeline.records.repair import fault_of_build
 from pipeline.records.run_state import RunState
 from pipeline.records.stop import StopToken
 
@@ -105,6 +106,8 @@ class Run:
         try:
             document: dict[str, Any] = read_document(self.paths.build_manifest, "build_manifest")
         except (FileNotFoundError, ManifestError):
+            return None
+        if document["prepared"] != self.experiment.prepared_id or fault_of_build(document):
             return None
         return document if document["request_hash"] == self.experiment.request_hash else None
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.base.errors import Stopped
+from pipeline.records.repair import put_aside
 from pipeline.steps.context import Context
 
 SETTINGS: tuple[str, ...] = ()
@@ -27,7 +28,8 @@ def run(ctx: Context) -> dict[str, Any]:
     this, paths = ctx.run, ctx.run.shard_paths(ctx.the_shard)
     shard = this.queue.shards[ctx.the_shard.name]
     if shard.published and not published_intact(ctx):
-        this.notice(f"{shard.name}: results.jsonl is missing or damaged; it is gathered again, nothing is sent for what is known")
+        beside = f" (it lies beside as {put_aside(paths.results).name})" if paths.results.exists() else ""
+        this.notice(f"{shard.name}: results.jsonl is missing or damaged{beside}; it is gathered again, nothing is sent for what is known")
         shard.recollect()
     if this.options.no_wait and not shard.published:
         this.queue.look_once()

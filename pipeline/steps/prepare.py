@@ -12,6 +12,7 @@ from pipeline.base.files import atomic_writer
 from pipeline.base.rows import Item, encode, read_rows
 from pipeline.base.schemas import read_document, write_document
 from pipeline.experiment import TYPES
+from pipeline.records.repair import fault_of_prepared, put_aside
 from pipeline.steps.context import Context, Run
 
 SETTINGS = ("sources", "sizes", "limit_items", "seed")
@@ -36,8 +37,13 @@ def run(ctx: Context) -> dict[str, Any]:
     """Write the items. An intact prepared folder of the same name is left as it is: it holds the same bytes."""
     this = ctx.run
     manifest = this.prepared / "prepared_manifest.json"
-    if manifest.exists() and intact(this):
-        return {"items": this.item_count(), "shared": True}
+    if manifest.exists():
+        if intact(this):
+            return {"items": this.item_count(), "shared": True}
+        aside = put_aside(manifest)
+        this.notice(
+            f"the prepared items did not fit their manifest, which lies beside as {aside.name}; they are made again from the sources"
+        )
     items = select(this)
     files, counts = {}, {}
     for kind in TYPES:
@@ -68,6 +74,8 @@ def intact(this: Run) -> bool:
     try:
         document = read_document(this.prepared / "prepared_manifest.json", "prepared_manifest")
     except (FileNotFoundError, ManifestError):  # a damaged manifest is made again from the sources, like any other damage here
+        return False
+    if fault_of_prepared(document) or document["id"] != this.experiment.prepared_id:
         return False
     return all(this.cache.matches(this.prepared / name, art["size"], art["sha256"]) for name, art in document["files"].items())
 

@@ -1,0 +1,72 @@
+"""Putting a run's damaged documents right when it is opened: aside what cannot be trusted, rebuilt from what the other files know."""
+
+from __future__ import annotations
+
+from pipeline.base.errors import ManifestError
+from pipeline.base.schemas import read_document, write_document
+from pipeline.engine.session import Session
+from pipeline.records import repair
+from pipeline.records.clock import now_iso
+from pipeline.records.run_state import RunState
+
+
+def restore(session: Session, state: RunState) -> None:
+    """Fill a new state of a run that has answers already with what its other files witness; what is lost is noted. Not saved yet."""
+    paths, document = session.run.paths, state.document
+    document["request_hash"] = repair.request_hash_on_disk(paths.build_manifest) or document["request_hash"]
+    if generation := repair.generation_on_disk(paths.folder):
+        document["generation"] = generation
+        document["forced"] = [
+            {"at": now_iso(), "what": f"{repair.REBUILT}: generation, from the submissions", "was": None, "now": str(generation)}
+        ]
+    if (found := repair.registration(paths.registry, paths.run_id, document["request_hash"])) is not None:
+        document["locked"], document["primary_hash"] = found
+    document["notes"] = [
+        f"run_state.json was rebuilt at {now_iso()}: looks, notes and uses of --force before that are unknown; events.jsonl has what it has"
+    ]
+
+
+def build_manifest(session: Session) -> None:
+    """Put a damaged build manifest aside. Where requests were sent already, keep the layout that the shard files show."""
+    run, path = session.run, session.run.paths.build_manifest
+    if path.exists():
+        try:
+            fault = repair.fault_of_build(read_document(path, "build_manifest"))
+        except ManifestError as e:
+            fault = str(e)
+        if fault is None:
+            return
+        aside = repair.put_aside(path)
+        run.events.add("set_aside", file=aside.name, reason=fault)
+        run.notice(f"build_manifest.json was damaged and lies beside as {aside.name}; the shards are built again, the same bytes ({fault})")
+    parts = repair.parts_on_disk(run.paths.batch_inputs)
+    if parts and repair.was_sent(run.paths.folder):
+        layout = {"parts": parts, "lines_per_part": None}
+        document = {
+            "schema_version": 1,
+            "request_hash": run.experiment.request_hash,
+            "prepared": run.experiment.prepared_id,
+            "layout": layout,
+            "units": {},
+        }
+        write_document(path, document, "build_manifest")
+        run.relayout()
+
+
+def event_log(session: Session) -> None:
+    """With --verify: put a log aside that holds lines which are no events; a new one is begun."""
+    path = session.run.paths.events
+    if not path.exists():
+        return
+    from pipeline.base.schemas import parse_json, problems
+
+    for number, line in enumerate(path.read_bytes().split(b"\n")[:-1], 1):
+        try:
+            fault = problems(parse_json(line), "event")
+        except ValueError as e:
+            fault = [str(e)]
+        if fault:
+            aside = repair.put_aside(path)
+            session.run.notice(f"events.jsonl:{number} is damaged; the log lies beside as {aside.name} and a new one begins ({fault[0]})")
+            session.run.events.add("set_aside", file=aside.name, line=number, reason=fault[0])
+            return
