@@ -348,11 +348,7 @@ class Experiment:
         """All that determines the requests, and so the answers."""
         provider = self.config["provider"]
         return {
-            "provider": {
-                k: provider[k]
-                for k in ("name", "base_url", "account_id", "accuracy", "failure_rate", "context_tokens", "send_seed")
-                if k in provider
-            },
+            "provider": {**answer_settings(provider), **{k: provider[k] for k in ("account_id", "send_seed") if k in provider}},
             "units": {
                 slug: {
                     "prompt_sha256": unit.arm.prompt_sha256,
@@ -415,6 +411,13 @@ class Experiment:
     def settings(self, keys: Iterable[str]) -> dict[str, Any]:
         """The slice of the config that a step reads: its settings are a dependency like its files."""
         return {key: self.config.get(key) for key in keys}
+
+
+def answer_settings(provider: Mapping[str, Any]) -> dict[str, Any]:
+    """What of the config's `provider` determines an answer: who is asked, and with which options of the job."""
+    found = {k: provider[k] for k in ("name", "base_url", "accuracy", "failure_rate", "context_tokens") if k in provider}
+    options = provider.get("options") or {}
+    return found | {k: options[k] for k in ("job", "api_version", "server_kind") if k in options}
 
 
 def _is_number(text: str) -> bool:

@@ -16,7 +16,7 @@ from pipeline.base.errors import ManifestError
 from pipeline.base.files import atomic_writer
 from pipeline.base.rows import Item, Place, RequestRow, encode
 from pipeline.base.schemas import read_document, write_document
-from pipeline.experiment import TYPES, Experiment, Temp, Unit
+from pipeline.experiment import TYPES, Experiment, Temp, Unit, answer_settings
 from pipeline.layout import temp_slug
 from pipeline.providers.money import token_bounds
 from pipeline.steps.context import Context, Run, ShardRef
@@ -158,9 +158,7 @@ def requests(exp: Experiment, unit: Unit, temp: Temp, items: dict[str, list[Item
     system = [{"role": "system", "content": unit.arm.prompt.strip()}] if unit.arm.prompt and unit.arm.prompt.strip() else []
     body = _body_maker(unit, temp)
     provider = exp.config["provider"]
-    place_of_answer = canonical_json(
-        [{k: provider[k] for k in ("name", "base_url", "accuracy", "failure_rate", "context_tokens") if k in provider}, unit.model.identity]
-    )
+    place_of_answer = canonical_json([answer_settings(provider), unit.model.identity])
     seeded = provider.get("send_seed", exp.provider in SEEDED)
     samples = exp.samples(temp)
     for kind, item in ordered_items(exp, items):

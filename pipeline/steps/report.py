@@ -11,9 +11,10 @@ from pipeline.experiment import TYPES
 from pipeline.steps.context import Context
 from pipeline.steps.parse import joined
 from pipeline.steps.provenance import provenance_of
+from pipeline.steps.trust import trust_in
 
 SETTINGS = ("title", "primary", "unsupported")
-CODE = ("pipeline/reporting", "pipeline/steps/report.py")
+CODE = ("pipeline/reporting", "pipeline/steps/report.py", "pipeline/steps/trust.py")
 
 
 def inputs(ctx: Context) -> list[Path]:
@@ -62,6 +63,7 @@ def run(ctx: Context) -> dict[str, Any]:
             out_dir=paths.reports,
             changes=changes(ctx),
             raw_lines=raw_lines(ctx),
+            trust=trust_in(exp.primary["metric"]),
         )
     )
     provenance = provenance_of(ctx)
