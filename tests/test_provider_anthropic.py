@@ -143,8 +143,9 @@ def test_a_refused_temperature_is_reported_either_way(server: ServerProcess, tmp
     server.options(offender=offender)
     sub = submission(tmp_path, 2)
     if offender == "post":
-        with pytest.raises(Rejected, match=r"temperature: Extra inputs"):
+        with pytest.raises(Rejected, match=r"temperature: Extra inputs") as caught:
             deliver(provider(api_version=NEW_VERSION), sub)
+        assert caught.value.splittable  # one row may be at fault: halving finds it
     else:
         rows = deliver(provider(api_version=NEW_VERSION), sub)
         assert [(row.outcome, row.error.code if row.error else None) for row in rows] == [("failed", "invalid_request_error")] * 2
@@ -187,9 +188,12 @@ def test_recorded_answers_are_read(server: ServerProcess, tmp_path: Path) -> Non
     lines = LINES
     for number, letter in enumerate("abcd"):
         lines = lines.replace(f'"custom_id":"{letter}"', f'"custom_id":"{wire_id(mark_of(sub.key), number)}"')
-    server.options(replay={f"GET {BATCHES}/b0": BATCH, f"GET {BATCHES}/b1": running, "GET /elsewhere/results": lines})
+    results = {"GET /elsewhere/results": lines}
+    server.options(replay={f"GET {BATCHES}/b0": BATCH, f"GET {BATCHES}/b1": running, **results})
     status = provider().poll({"job": "b0"}, sub)
     assert (status.state, status.done, status.total, status.created_at) == (JobState.RUNNING, 0, 2, 1767225600.0)
+    server.options(replay={f"GET {BATCHES}/b0": BATCH.replace("00:00Z", "00:00.5000000009Z"), f"GET {BATCHES}/b1": running, **results})
+    assert provider().poll({"job": "b0"}, sub).created_at == 1767225600.5
     assert provider().poll({"job": "b1"}, sub).state is JobState.ENDED
     rows = list(provider().fetch({"job": "b1"}, sub))
     assert [row.custom_id for row in rows] == [request(n).custom_id for n in range(4)]

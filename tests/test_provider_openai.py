@@ -388,6 +388,8 @@ def test_refusals_of_the_create_say_what_they_mean(
         submit(provider(), submission(tmp_path, 1), {}, Recorder())
     assert KEY not in str(caught.value)
     assert server.calls("POST", "/v1/batches") == 1
+    if isinstance(caught.value, Rejected):
+        assert not caught.value.splittable  # a create holds no rows: halving the shard would not help
     if isinstance(caught.value, NoRoomNow):
         assert caught.value.retry_after == 7
 

@@ -7,6 +7,7 @@ deduplicated, with a bound in money (see docs/providers/anthropic.md).
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
@@ -118,6 +119,7 @@ class AnthropicBatchProvider(Provider):
                 lambda: self._batches.with_raw_response.create(
                     requests=requests, extra_headers=_header(version), timeout=max(600.0, self._timeout)
                 ),
+                rows_inline=True,
             )
         except (Rejected, NoRoomNow):
             record({**self._begun.pop(submission.key), "create_sent_at": None})
@@ -248,8 +250,9 @@ def _state(batch: Mapping[str, Any], counts: Mapping[str, int]) -> JobState:
 
 
 def _seconds(stamp: Any) -> float | None:
-    """Seconds since 1970 of an RFC 3339 time."""
+    """Seconds since 1970 of an RFC 3339 time, with any number of digits (Python 3.10 reads fractions of three or six only)."""
+    text = re.sub(r"\.(\d+)", lambda fraction: f".{fraction[1][:6]:0<6}", str(stamp))
     try:
-        return datetime.fromisoformat(str(stamp).replace("Z", "+00:00")).timestamp()
+        return datetime.fromisoformat(text.replace("Z", "+00:00")).timestamp()
     except ValueError:
         return None

@@ -21,7 +21,7 @@ from pipeline.providers.checks import row_faults
 from pipeline.providers.http import Patience
 from pipeline.providers.openai_lines import URL, request_line, result_from_line
 from pipeline.providers.protocol import Ids, JobState, JobStatus, Limits, Provider, Rejected, Submission
-from pipeline.providers.sdk import SPOOL_BYTES, Gone, Remote, require_env, rows_of, sdk, unreadable_row
+from pipeline.providers.sdk import Gone, Remote, require_env, rows_of, sdk, unreadable_row
 
 KEY = "submission_key"
 MAX_BYTES = 200_000_000
@@ -237,7 +237,7 @@ class OpenAIBatchProvider(Provider):
     def _upload(self, submission: Submission) -> str:
         """The id of the input file: an earlier upload of the same name and size, else a new one."""
         name, encoder = f"{submission.key}.jsonl", msgspec.json.Encoder()
-        with tempfile.SpooledTemporaryFile(max_size=SPOOL_BYTES) as spool:
+        with tempfile.TemporaryFile() as spool:  # a real file: the SDK takes no spooled one on Python 3.10
             for row in submission.rows():
                 spool.write(encoder.encode(self.wire_row(row, submission.model)) + b"\n")
             size = spool.tell()

@@ -25,7 +25,7 @@ from pipeline.providers.http import HttpFault, Patience, fault_of, patiently, pr
 from pipeline.providers.protocol import Ambiguous, NoRoomNow, Rejected
 
 SPOOL_BYTES = 1 << 25
-"""Downloads and uploads up to this many bytes stay in memory."""
+"""Downloads up to this many bytes stay in memory."""
 OUT_OF_MONEY = frozenset({"insufficient_quota", "billing_error", "billing_hard_limit_reached"})
 _CUSTOM_ID = re.compile(rb'"custom_id"\s*:\s*"([A-Za-z0-9_-]{1,64})"')
 
@@ -58,8 +58,8 @@ class Remote:
                 return {}, None
             raise _verdict(what, fault) from None
 
-    def create(self, what: str, call: Callable[[], Any]) -> dict[str, Any]:
-        """The JSON object of a call that makes something billable: tried once.
+    def create(self, what: str, call: Callable[[], Any], *, rows_inline: bool = False) -> dict[str, Any]:
+        """The JSON object of a call that makes something billable: tried once. `rows_inline`: it holds the rows, one may be at fault.
 
         Raises Rejected or NoRoomNow where the provider surely made nothing, Ambiguous in every other case.
         """
@@ -70,7 +70,7 @@ class Remote:
                 raise Ambiguous(said(what, fault)) from None
             if fault.status == 429 and code_of(fault) not in OUT_OF_MONEY:
                 raise NoRoomNow(said(what, fault), retry_after=fault.retry_after) from None
-            raise _verdict(what, fault, create=True) from None
+            raise _verdict(what, fault, create=True, splittable=rows_inline and fault.status in (400, 422)) from None
         if not isinstance(made.get("id"), str):
             raise Ambiguous(f"{what}: the reply names no id")
         return made
@@ -176,7 +176,7 @@ def text_of(line: bytes) -> str:
     return line.decode("utf-8", "replace").strip()
 
 
-def _verdict(what: str, fault: HttpFault, create: bool = False) -> AbidingError:
+def _verdict(what: str, fault: HttpFault, create: bool = False, splittable: bool = False) -> AbidingError:
     """The error that says what a refusal means for the run."""
     status, fact = fault.status, said(what, fault)
     if status in (401, 403):
@@ -186,7 +186,7 @@ def _verdict(what: str, fault: HttpFault, create: bool = False) -> AbidingError:
     if status == 413:
         return Rejected(fact, remedy="Lower lines_per_part or provider.max_bytes.")
     if create:
-        return Rejected(fact, splittable=status in (400, 422))
+        return Rejected(fact, splittable=splittable)
     if status == 404:
         return Gone(fact)
     return StepError(fact, remedy="Nothing is lost: run again later.")
