@@ -339,6 +339,10 @@ def test_an_answer_to_an_unanswerable_item_is_wrong_and_an_abstention_is_not(tmp
     rows[0].update(abstain_rate="1", false_answer_rate="0")
     control, _ = document(tmp_path, rows)["risk"]
     assert (control["coverage"], control["error"]) == (0.5, 1)
+    for row in rows:  # two answers each, one of them an abstention and so correct: all that was answered is wrong
+        row.update(n="2", correct="0.5", abstain_rate="0.5", false_answer_rate="0.5", correct_std="0.707106781187")
+    control, _ = document(tmp_path, rows)["risk"]
+    assert (control["coverage"], control["error"]) == (0.5, 1)
 
 
 @pytest.mark.parametrize(
