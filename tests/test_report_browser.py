@@ -14,6 +14,8 @@ import pytest
 from report_factory import HOSTILE, make_trial
 
 from pipeline.base.rows import Item, encode, read_rows
+from pipeline.reporting.aggregate import aggregate_row, write_aggregate
+from pipeline.reporting.provenance import write_provenance_report
 from pipeline.reporting.trial import write_trial_report
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed (pip install abiding[test])")
@@ -36,7 +38,9 @@ def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
 class Opened:
     """A page with all that it said, asked for or tried."""
 
-    def __init__(self, context: Any, path: Path, scheme: str = "light", width: int = 1180, fragment: str = "") -> None:
+    def __init__(
+        self, context: Any, path: Path, scheme: str = "light", width: int = 1180, fragment: str = "", explorer: bool = True
+    ) -> None:
         self.page = context.new_page()
         self.page.set_default_timeout(60_000)
         self.page.emulate_media(color_scheme=scheme)
@@ -47,7 +51,8 @@ class Opened:
         self.page.on("dialog", lambda d: (self.noise.append(f"dialog: {d.message}"), d.dismiss()))
         self.page.on("request", lambda r: self.noise.append(f"request: {r.url}") if r.url.split("#")[0] != path.as_uri() else None)
         self.page.goto(path.as_uri() + fragment)
-        self.page.wait_for_selector("html[data-explorer=ready]")
+        if explorer:
+            self.page.wait_for_selector("html[data-explorer=ready]")
 
     def count(self, chip: str) -> int:
         """The number on a chip of the outcome filter."""
@@ -86,6 +91,26 @@ def test_opens_silently_and_fits(report: Path, chromium: Any, scheme: str, width
     assert opened.page.evaluate("document.documentElement.scrollWidth") <= width
     red = int(re.findall(r"\d+", opened.page.evaluate("getComputedStyle(document.body).backgroundColor"))[0])
     assert (red < 60) is (scheme == "dark")
+
+
+@pytest.mark.parametrize("width", [1180, 375])
+def test_other_pages_open_silently_and_fit(chromium: Any, tmp_path: Path, width: int) -> None:
+    """The aggregate and the provenance page: no console line, no request, no sideways scrolling; links lead to the trials."""
+    name = "a-contrast-with-quite-a-long-name-" * 2
+    rows = [
+        aggregate_row(make_trial(tmp_path / n, name=n, n_open=10, n_closed=5).significance, f"{n}/report.html") for n in (name, "brief")
+    ]
+    write_aggregate(rows, tmp_path / "a.md", tmp_path / "a.html", title=name)
+    attempts = [{"key": "ab-" + "0" * 40, "state": "settled", "submitted_at": "2026-01-02T03:04:05Z", "message": "reason " * 40}]
+    write_provenance_report(
+        {"trial": name, "config_hash": "f" * 64, "shards": [{"shard": name, "attempts": attempts}]}, tmp_path / "p.html"
+    )
+    for page in ("a.html", "p.html"):
+        opened = Opened(chromium, tmp_path / page, "light", width, explorer=False)
+        assert opened.noise == []
+        assert opened.page.evaluate("document.documentElement.scrollWidth") <= width
+        if page == "a.html":
+            assert opened.page.locator("main a").count() == 4
 
 
 def test_figures_take_the_colours_of_the_page(report: Path, chromium: Any) -> None:
