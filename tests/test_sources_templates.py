@@ -134,3 +134,9 @@ def test_an_item_that_asks_nothing_is_refused() -> None:
     """No template and no user turn of its own."""
     with pytest.raises(ConfigError, match="neither a template nor messages"):
         turns(None, item(messages=SHOT))
+
+
+def test_a_template_that_would_ask_every_item_the_same_is_refused() -> None:
+    """`{question}` with single braces is plain text: the question would never be asked, and one answer would serve for all."""
+    with pytest.raises(ConfigError, match=r"task.txt: the template uses no variable.*\{\{ question \}\}"):
+        turns(compile("Q: {question}", "task.txt"), item())

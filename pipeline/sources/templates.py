@@ -87,4 +87,7 @@ def turns(template: Template | None, item: Item) -> list[dict[str, Any]]:
     if template is None:
         fact = f"item {item.key!r} has neither a template nor messages that end with the user's"
         raise ConfigError(fact, remedy="Name a task instruction.")
+    if not own and not template.names:
+        remedy = "Variables stand in double braces, as in {{ question }}; see docs/data.md."
+        raise ConfigError("the template uses no variable: every item would be asked the same", where=template.where, remedy=remedy)
     return [*own, {"role": "user", "content": render(template, item)}]
