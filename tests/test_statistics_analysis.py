@@ -159,6 +159,7 @@ def test_alternative_greater_asks_at_one_sided_bounds_and_never_says_worse(tmp_p
     assert one_sided["family"]["members"][0]["p_value"] == pytest.approx(row["p_value"] / 2)
     harmful = document(tmp_path, paired_rows(b + 0, a * 0), replace(QUICK, primary=Primary(alternative="greater")))
     assert harmful["verdict"]["verdict"] == "undecided" and harmful["verdict"]["high"] < 0
+    assert harmful["family"]["members"][0]["p_value"] > 0.999
 
 
 def test_failed_answers_that_could_reverse_the_verdict_leave_none(tmp_path):
