@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import importlib
+import sqlite3
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -62,7 +63,8 @@ class Action:
     @property
     def _generation(self) -> int:
         state = self.session.run.state
-        return state["generation"] if state else 0
+        generation = state["generation"] if state else 0
+        return generation + 1 if self.session.readonly and self.session.run.options.fresh else generation
 
     @functools.cached_property
     def settings_digest(self) -> str:
@@ -165,6 +167,13 @@ class Action:
             except AbidingError as e:
                 self._leave("failed", str(e))
                 raise
+            except sqlite3.Error as e:
+                self._leave("failed", str(e))
+                raise StepError(
+                    f"a database of the experiments folder does not work: {e}",
+                    where=str(run.paths.experiments),
+                    remedy="Is the disk full, or a *.db there damaged? A bad answers.db may be moved away: runs keep their own answers.",
+                ) from e
             except OSError as e:
                 self._leave("failed", str(e))
                 raise StepError(

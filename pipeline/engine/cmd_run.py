@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import shlex
 import sys
 import webbrowser
 from typing import Any
@@ -27,7 +28,7 @@ class AbidingRun(OneLine, Run):  # type: ignore[misc]
     """`doit run`, which abides interruption."""
 
     name = "run"
-    writes = True
+    writes = locks_itself = True
     cmd_options = (*Run.cmd_options, *RUN_OPTIONS)
     sel_tasks: Any
     sel_default_tasks: bool
@@ -74,12 +75,14 @@ class AbidingRun(OneLine, Run):  # type: ignore[misc]
             check_inputs(session)
         lock = opening.open_run(session)
         try:
-            with session.run.stop.signals():
-                code = self._passes(args, kwargs)
-                code = self._finish(code)
+            with session.run.stop.signals():  # closing too: it waits for the model's call in hand, which a second signal cuts short
+                try:
+                    code = self._passes(args, kwargs)
+                    code = self._finish(code)
+                finally:
+                    session.run.close()
+                    self.dep_manager.backend.shutdown()
         finally:
-            session.run.close()
-            self.dep_manager.backend.shutdown()
             lock.release()
         return code
 
@@ -130,6 +133,7 @@ class AbidingRun(OneLine, Run):  # type: ignore[misc]
     def _finish(self, code: int) -> int:
         session, run = self.session, self.session.run
         truth.refresh(session)
+        truth.settle(session)
         if session.errors:
             return self._tell(session.errors)
         if code:
@@ -141,21 +145,18 @@ class AbidingRun(OneLine, Run):  # type: ignore[misc]
 
     def _tell(self, errors: list[AbidingError]) -> int:
         """One line for what ended the run: a stop outranks what the stop made fail."""
-        run = self.session.run
         stopped = [e for e in errors if isinstance(e, Stopped)]
         first = next((e for e in errors if not isinstance(e, Stopped)), None) or stopped[0]
         told = str(first) if str(first).startswith("stopped") else f"{'stopped' if isinstance(first, Stopped) else 'error'}: {first}"
         print(told, file=sys.stderr)
-        if run.state is not None:
-            run.state.update(stop_requested=bool(stopped))
         if isinstance(first, Stopped):
             print(f"resume: {self._resume_line()}", file=sys.stderr)
         return first.exit_code
 
     def _resume_line(self) -> str:
-        return f"doit run --run_id {self.session.run.paths.run_id} --resume" + (
-            f" --experiments_dir {self.params['experiments_dir']}" if self.params["experiments_dir"] else ""
-        )
+        experiments = self.session.config["paths"]["experiments_dir"]
+        elsewhere = [] if experiments == "experiments" else ["--experiments_dir", experiments]
+        return shlex.join(["doit", "run", "--run_id", self.session.run.paths.run_id, "--resume", *elsewhere])
 
     def _verdicts(self) -> None:
         session = self.session

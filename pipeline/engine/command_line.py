@@ -14,6 +14,7 @@ from doit.exceptions import InvalidCommand, InvalidDodoFile, InvalidTask
 from pipeline.base.errors import AbidingError
 
 WRONG_USAGE = 2
+FAILED = 1
 OUR_DEFECT = 1
 
 
@@ -21,12 +22,14 @@ class OneLine:
     """Mixin for doit commands. `writes` says whether the command may change the run's folder."""
 
     writes = False
+    locks_itself = False
     dry_run_means: str | None = None
     """What `--dry_run` is taken for (`doit clean` has an option of that kind of its own)."""
 
     def parse_execute(self, in_args: Sequence[str]) -> int:
         """Parse and run; every failure we know of becomes one line on stderr and its exit code."""
-        self.loader.readonly = not self.writes  # type: ignore[attr-defined]
+        loader: Any = self.loader  # type: ignore[attr-defined]
+        loader.readonly, loader.exclusive = not self.writes, self.writes and not self.locks_itself
         try:
             return int(super().parse_execute(self._options_first(list(in_args))) or 0)  # type: ignore[misc]
         except AbidingError as e:
@@ -40,6 +43,12 @@ class OneLine:
             with contextlib.suppress(OSError):
                 os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return 0
+        except OSError as e:  # a full disk, a folder that may not be written: nobody's defect, so no traceback
+            print(f"error: {e.filename or self.get_name()}: {e.strerror or e}. Mend that and run again.", file=sys.stderr)  # type: ignore[attr-defined]
+            return FAILED
+        finally:
+            if loader.lock is not None:
+                loader.lock.release()
 
     def _options_first(self, args: list[str]) -> list[str]:
         """Move known options before task names: doit's parser stops at the first word that is none."""

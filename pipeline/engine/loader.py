@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 from typing import Any
 
 from doit.cmd_base import DodoTaskLoader
 
+from pipeline.base.errors import ManifestError
 from pipeline.engine import options
 from pipeline.engine.backend import DurableSqliteDB
 from pipeline.engine.checker import DigestChecker
 from pipeline.engine.session import Session, set_current
+from pipeline.records.lock import RunLock
+from pipeline.records.run_state import RunState
 
 
 class AbidingLoader(DodoTaskLoader):  # type: ignore[misc]
@@ -19,12 +23,23 @@ class AbidingLoader(DodoTaskLoader):  # type: ignore[misc]
     cmd_options = (*DodoTaskLoader.cmd_options, *options.LOADER_OPTIONS)
     readonly = True
     """Set by the command: False only for commands that change something."""
+    exclusive = False
+    """Set by commands other than run that change something: they wait for nobody, but never work beside a run."""
     session: Session
+    lock: RunLock | None = None
 
     def setup(self, opt_values: Any) -> None:
         """Change into dodo.py's folder, read the config, open the session. Raises AbidingError."""
         super().setup(opt_values)
         self.session = Session(Path.cwd(), opt_values, readonly=self.readonly)
+        paths = self.session.run.paths
+        if self.exclusive and paths.folder.is_dir():
+            lock = RunLock(paths.lock)
+            lock.acquire()
+            self.lock = lock
+        if self.readonly:  # who only looks sees the receipts as they are; a damaged state is the next run's to mend
+            with contextlib.suppress(FileNotFoundError, ManifestError):
+                self.session.run.state = RunState.load(paths.state)
         DigestChecker.cache = self.session.cache
         DurableSqliteDB.readonly = self.readonly
         set_current(self.session)

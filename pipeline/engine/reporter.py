@@ -6,8 +6,14 @@ import sys
 import time
 from typing import Any
 
-from pipeline.engine.session import current
+from pipeline.engine import truth
+from pipeline.engine.session import Session, current
 from pipeline.records.run_state import STEPS
+
+
+def session_is_narrow(session: Session) -> bool:
+    """Whether --condition or --trial leave something out."""
+    return session.condition != "both" or len(session.trials) < len(session.experiment.trials)
 
 
 class AbidingReporter:
@@ -20,6 +26,7 @@ class AbidingReporter:
         self._session = current()
         self._quiet = bool(self._session.params.get("quiet"))
         self._left: dict[str, int] = {}
+        self._partial: set[str] = set()
         self._ran: dict[str, int] = {}
         self._began: dict[str, float] = {}
         self.executed = 0
@@ -42,6 +49,9 @@ class AbidingReporter:
         for name in needed:
             if phase := self._phase(tasks[name]):
                 self._left[phase] = self._left.get(phase, 0) + 1
+        for phase, count in self._left.items():
+            if session_is_narrow(self._session) or count < sum(self._phase(task) == phase for task in tasks.values()):
+                self._partial.add(phase)
 
     def get_status(self, task: Any) -> None:
         """doit looks at a task."""
@@ -91,7 +101,10 @@ class AbidingReporter:
         if state is not None:
             if state.status(phase) != "completed" and state.status(phase) != "in_progress":
                 state.move(phase, "in_progress")
-            state.move(phase, "completed")
+            if phase not in self._partial or truth.all_done(self._session, phase):
+                state.move(phase, "completed")
+            elif state.status(phase) == "in_progress":
+                state.move(phase, "stopped", "only a part of it was chosen")
         if ran := self._ran.get(phase, 0):
             took = time.monotonic() - self._began.get(phase, time.monotonic())
             self._write(f"{phase:<8} {ran} task{'s' if ran != 1 else ''} done, {took:.1f} s")

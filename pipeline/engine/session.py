@@ -74,9 +74,9 @@ class Session:
         self.errors.append(error)
 
     def _config(self, overrides: Overrides) -> Config:
-        """The config; of an existing run named by --run_id without --config, its own snapshot (with --resume, or to look at it)."""
+        """The config; of an existing run named by --run_id without --config, its own snapshot (for `run`: with --resume)."""
         named = "config" in getattr(self.params, "_non_default_keys", ())
-        if overrides.run_id and not named and (self.readonly or self.params.get("resume")):
+        if overrides.run_id and not named and (self.readonly or self.params.get("resume", True)):
             experiments = self.root / (overrides.experiments_dir or "experiments")
             found, origin = self._snapshot(RunPaths(experiments, overrides.run_id), overrides)
             if origin is not None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from pipeline.base.errors import ManifestError
-from pipeline.engine.action import Action
+from pipeline.base.errors import ManifestError, Stopped
+from pipeline.engine.action import FAMILY_STEPS, Action
 from pipeline.engine.session import Session
 from pipeline.experiment import Trial
 from pipeline.layout import temp_slug
 from pipeline.records.manifest import STAGE_OF_STEP
+from pipeline.records.run_state import STEPS
 from pipeline.records.submission import SubmissionRecord
 from pipeline.steps.context import Context
 
@@ -28,6 +29,36 @@ def stages(session: Session, trial: Trial) -> dict[str, str]:
         found[STAGE_OF_STEP[step]] = "completed" if Action(session, step, ctx).why_not_done() is None else "pending"
     found["archived"] = "completed" if Action(session, "archive", Context(run)).why_not_done() is None else "pending"
     return found
+
+
+def all_done(session: Session, phase: str) -> bool:
+    """Whether nothing is left to do in a phase, chosen or not."""
+    return all(Action(session, step, ctx).why_not_done() is None for step, ctx in _everything(session, phase))
+
+
+def _everything(session: Session, phase: str) -> list[tuple[str, Context]]:
+    run, exp = session.run, session.experiment
+    if phase in ("prepare", "archive"):
+        return [(phase, Context(run))]
+    if phase == "build":
+        return [(phase, Context(run, unit=unit)) for unit in exp.units.values()]
+    if phase in FAMILY_STEPS:
+        return [(phase, Context(run, unit=exp.units[ref.unit], shard=ref)) for refs in run.layout.values() for ref in refs]
+    trials = [(phase, Context(run, trial=trial)) for trial in exp.trials.values()]
+    return [*trials, ("aggregate", Context(run))] if phase == "report" else trials
+
+
+def settle(session: Session) -> None:
+    """At the end no phase is in progress any more: with several threads one may have begun after another had failed."""
+    state = session.run.state
+    if state is None:
+        return
+    stopped = any(isinstance(e, Stopped) for e in session.errors)
+    for step in STEPS:
+        if state.status(step) == "in_progress":
+            state.move(step, "stopped" if stopped or not session.errors else "failed", str(session.errors[-1]) if session.errors else None)
+    if state["stop_requested"] != stopped:
+        state.update(stop_requested=stopped)
 
 
 def refresh(session: Session) -> None:
