@@ -127,8 +127,8 @@ def screenshots(report: Path, folder: Path) -> None:
     with tempfile.TemporaryDirectory() as profile, sync_playwright() as p:
         context = p.chromium.launch_persistent_context(profile, executable_path=shutil.which("chromium"), args=BROWSER)
         page = context.new_page()
-        for name, scheme, width in (("light", "light", 1180), ("dark", "dark", 1180), ("phone", "light", 375)):
-            page.emulate_media(color_scheme=scheme)
+        for name, width in (("light", 1180), ("dark", 1180), ("phone", 375)):
+            page.emulate_media(color_scheme="dark" if name == "dark" else "light")
             page.set_viewport_size({"width": width, "height": 820})
             page.goto(report.resolve().as_uri())
             page.wait_for_selector("html[data-explorer=ready]", state="attached")
