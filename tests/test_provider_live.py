@@ -264,6 +264,33 @@ def test_cancel_begins_nothing_more_and_ends_when_the_last_answer_is_in(tmp_path
     provider.close()
 
 
+def test_a_job_cancelled_by_a_process_that_never_polled_it_begins_nothing(tmp_path: Path) -> None:
+    """A later process may cancel what an earlier one began."""
+    provider, sub = Echo(), submission(tmp_path, 5)
+    ids = submit(provider, sub, {}, lambda ids: None)
+    provider.cancel(ids)
+    assert provider.poll(ids, sub).state is JobState.CANCELLED
+    assert provider.asked == []
+    provider.close()
+
+
+def test_jobs_that_are_over_hold_no_file_open(tmp_path: Path) -> None:
+    """A run of many shards does not run out of file descriptors; a job that is over can still be looked at and fetched."""
+    fds = Path("/proc/self/fd")
+    if not fds.exists():
+        pytest.skip("needs /proc to count open files")
+    provider = Echo(2)
+    before = len(list(fds.iterdir()))
+    jobs = [submission(tmp_path / str(n), 3, key=f"ab-{n}-g0-a1") for n in range(40)]
+    for sub in jobs:
+        finish(provider, sub)
+    assert len(list(fds.iterdir())) <= before + 2
+    assert provider.poll({}, jobs[0]).state is JobState.ENDED
+    assert len(list(provider.fetch({}, jobs[0]))) == 3
+    assert len(provider.asked) == 120
+    provider.close()
+
+
 def test_a_journal_line_that_is_no_entry_is_named(tmp_path: Path) -> None:
     """Corruption is reported with file and line; it is never skipped."""
     sub = submission(tmp_path, 1)

@@ -22,13 +22,14 @@ import msgspec
 from pipeline.base.errors import AbidingError, ManifestError, StepError
 from pipeline.base.files import Journal
 from pipeline.base.rows import Failure, RequestRow, ResultRow
-from pipeline.providers.protocol import Ids, JobState, JobStatus, Provider, Submission
+from pipeline.providers.protocol import Ids, JobState, JobStatus, Limits, Provider, Submission
 
 JOURNAL = "journal.jsonl"
 LONGEST_DELAY = 30.0
 """Backoff doubles from `first_delay` up to this, in seconds, with jitter."""
 LONGEST_WAIT = 600.0
 """A server that asks for more patience than this, in seconds, stops the run (resumable)."""
+MAX_JOBS = 64
 LOOK_AT_STOP = 0.05
 """How often a waiting poll asks whether it should stop, in seconds."""
 
@@ -152,8 +153,13 @@ class LiveProvider(Provider):
         self._pool = ThreadPoolExecutor(workers, thread_name_prefix=self.name)
         self._jobs: dict[str, _Job] = {}
         self._journals: dict[Path, tuple[Journal, threading.Lock]] = {}
+        self._cancelled: set[str] = set()
         self._draining = False
         self._hold_until = 0.0
+
+    def limits(self) -> Limits:
+        """Enough jobs side by side to keep all workers busy: each holds two files open while it lasts."""
+        return Limits(max_concurrent_jobs=MAX_JOBS)
 
     def answer(self, row: RequestRow, model: str) -> ResultRow:
         """Ask one request, on a worker thread. A fault of the request itself is a `failed` row.
@@ -186,7 +192,10 @@ class LiveProvider(Provider):
             with contextlib.suppress(Empty):
                 job.land()
                 landed = True
-        return JobStatus(job.state(), done=job.done, total=job.total)
+        status = JobStatus(job.state(), done=job.done, total=job.total)
+        if status.state.final:
+            self._release(job)
+        return status
 
     def fetch(self, ids: Ids, submission: Submission) -> Iterator[ResultRow]:
         """The journalled answers of this job."""
@@ -194,8 +203,10 @@ class LiveProvider(Provider):
 
     def cancel(self, ids: Ids) -> None:
         """Begin no further request of this job; those in flight are still journalled."""
-        if job := self._jobs.get(str(ids.get("job"))):
-            job.cancelled = True
+        name = str(ids.get("job"))
+        self._cancelled.add(name)
+        if name in self._jobs:
+            self._jobs[name].cancelled = True
 
     def drain(self) -> None:
         """Wait for the requests in flight, so that a stop loses nothing that was asked. None is begun meanwhile."""
@@ -225,7 +236,16 @@ class LiveProvider(Provider):
             if path not in self._journals:
                 self._journals[path] = (Journal(path), threading.Lock())
             self._jobs[name] = _Job(name, submission, *self._journals[path])
+            self._jobs[name].cancelled = name in self._cancelled
         return self._jobs[name]
+
+    def _release(self, job: _Job) -> None:
+        """Close what a job that is over holds open."""
+        del self._jobs[job.name]
+        job.fresh.close()
+        if not any(other.journal is job.journal for other in self._jobs.values()):
+            job.journal.close()
+            del self._journals[job.journal.path]
 
     def _held_back(self) -> bool:
         return self._draining or time.monotonic() < self._hold_until or self.stop_requested()
