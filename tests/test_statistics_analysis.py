@@ -127,8 +127,10 @@ def test_a_clear_effect_is_better_and_its_interval_agrees_with_the_row(tmp_path)
 def test_for_a_metric_that_should_be_low_less_is_better(tmp_path):
     a, b = random_arms(400, 1, 0.2)
     config = replace(QUICK, primary=Primary(margin=0.05), metrics={"correct": MetricInfo(0, 1, False)})
-    verdict = document(tmp_path, paired_rows(a, b), config)["verdict"]
+    found = document(tmp_path, paired_rows(a, b), config)
+    verdict, equivalence = found["verdict"], one(found, metric="correct")["equivalence"]
     assert verdict["verdict"] == "worse"
+    assert equivalence["not_inferior_p"] == equivalence["p_upper"] > 0.99 > 0.01 > equivalence["p_lower"]
     assert verdict["effect"] == pytest.approx(-(b - a).mean()) and verdict["low"] < verdict["high"] < 0
 
 
