@@ -14,7 +14,7 @@ from pipeline.base.errors import ManifestError
 from pipeline.base.rows import Item, read_rows
 from pipeline.reporting.findings import Findings
 from pipeline.reporting.inputs import TrialReportInputs
-from pipeline.reporting.numbers import is_share, lower_is_better, plain
+from pipeline.reporting.numbers import lower_is_better, plain
 from pipeline.reporting.pairs import CONDITIONS, Pairs, temp_text
 
 MAX_ENTRIES = 30_000
@@ -43,7 +43,7 @@ def explorer_data(inputs: TrialReportInputs, pairs: Pairs, findings: Findings) -
     passages, items = _items(inputs.item_files, item_at)
     return {
         "primary": findings.metric,
-        "metrics": [{"name": m, "wish": _wish(m, findings), "share": is_share(m)} for m in pairs.metrics],
+        "metrics": [{"name": m, "wish": _wish(m, findings), "share": findings.is_share(m)} for m in pairs.metrics],
         "arms": {"control": inputs.contrast.get("control", "control"), "treatment": inputs.contrast.get("treatment", "treatment")},
         "outcomes": _OUTCOMES,
         "temps": temps,

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.base.schemas import read_document
-from pipeline.reporting.numbers import DASH, Scale, count, p_value, plain, scale_for
+from pipeline.reporting.numbers import DASH, Scale, count, is_share, p_value, plain, scale_for
 
 Document = Mapping[str, Any]
 
@@ -91,10 +91,16 @@ class Findings:
         A trial with one dataset per type says the same of `all` open-book items and of that dataset: the first such row stands for both.
         """
         same = ("metric", "temp", "n_items", "n_clusters", "control_mean", "treatment_mean", "se", "ci_low", "ci_high")
+        rows = self.document["rows"]
         found: dict[tuple[Any, ...], Document] = {}
-        for row in self.document["rows"]:
-            found.setdefault(tuple(row[k] for k in same) if row is not self.primary else (), row)
+        for row in ([self.primary] if self.primary else []) + rows:  # the primary row stands for what repeats it
+            found.setdefault(tuple(row[k] for k in same), row)
         return [r for r in found.values() if r["role"] == role]
+
+    def is_share(self, metric: str) -> bool:
+        """Whether a metric runs from 0 to 1: as its rows say, else by its name."""
+        said = next((r["in_points"] for r in self.document["rows"] if r["metric"] == metric and "in_points" in r), None)
+        return is_share(metric) if said is None else bool(said)
 
     def where(self, row: Document) -> str:
         """The part of the data a row speaks of: `squad_v2 · open book`, with the temperature where there are several."""
@@ -120,7 +126,7 @@ def findings_of(document: Document) -> Findings:
 def row_scale(row: Document) -> Scale:
     """The scale of a row's metric, with a digit more where its interval is narrow."""
     low, high = row.get("ci_low"), row.get("ci_high")
-    return scale_for(str(row["metric"]), None if low is None or high is None else (high - low) / 2)
+    return scale_for(str(row["metric"]), None if low is None or high is None else (high - low) / 2, row.get("in_points"))
 
 
 def where(row: Document, *, with_temp: bool = True) -> str:

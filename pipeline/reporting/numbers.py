@@ -68,9 +68,12 @@ class Scale:
         return DASH if value is None else fixed(value * self.factor, self.digits) + self.percent
 
 
-def scale_for(metric: str, half_width: float | None = None) -> Scale:
-    """The scale of `metric`. Shares: percentage points with one decimal, two where the interval's half-width is below one point."""
-    if is_share(metric):
+def scale_for(metric: str, half_width: float | None = None, share: bool | None = None) -> Scale:
+    """The scale of `metric`. Shares: percentage points with one decimal, two where the interval's half-width is below one point.
+
+    `share` is what the document says of it; None: it is taken from the name.
+    """
+    if is_share(metric) if share is None else share:
         fine = half_width is not None and 0 < half_width < 0.01
         return Scale(100.0, 2 if fine else 1, "points", "%")
     wide = half_width is not None and half_width >= 10

@@ -10,7 +10,6 @@ from pipeline.reporting.explorer import explorer_data
 from pipeline.reporting.findings import Findings, forest_rows, read_findings
 from pipeline.reporting.gauge import gauge
 from pipeline.reporting.inputs import TrialReportInputs, load
-from pipeline.reporting.numbers import is_share
 from pipeline.reporting.pages import html_page, inline_svg, markdown_page
 from pipeline.reporting.pairs import Pairs, read_pairs, temp_text
 from pipeline.reporting.view import trial_view
@@ -67,7 +66,7 @@ def figures(findings: Findings, pairs: Pairs) -> dict[str, Any]:
     graded = next((m for m in (findings.metric, "f1") if curves.is_graded(pairs, entries, m)), None)
     if graded:
         changes = [d for d in map(pairs.differences(graded).__getitem__, entries) if d is not None]
-        made["differences"] = plots.differences(changes, graded, 100.0 if is_share(graded) else 1.0)
+        made["differences"] = plots.differences(changes, graded, 100.0 if findings.is_share(graded) else 1.0)
     if row and row["se"]:
         made["power"] = plots.power_curves(
             row["se"],

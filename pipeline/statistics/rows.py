@@ -41,7 +41,7 @@ def row(c: Comparison, settings: AnalysisSettings, temp: Temp, type_: str, datas
         "n_items": len(c.index), "n_clusters": effect.sums.clusters, "informative_clusters": effect.sums.informative,
         "k": float(c.k.mean()), "control_mean": float(c.control.mean()), "treatment_mean": float(c.treatment.mean()),
         "effect": effect.value,
-        "higher_is_better": info.higher_is_better, "se": effect.se, "df": effect.df,
+        "higher_is_better": info.higher_is_better, "in_points": info.in_points, "se": effect.se, "df": effect.df,
         "ci_low": low, "ci_high": high, "ci_method": effect.method if np.isfinite(low) else None,
         "p_value": effect.p_value() if effect.testable else None, "p_method": effect.method if effect.testable else None, "q_value": None,
         "simultaneous_low": None, "simultaneous_high": None, "won": won, "lost": lost, "tied": len(c.index) - won - lost,

@@ -73,8 +73,14 @@ class AnalysisSettings:
     metrics: Mapping[str, MetricInfo] = field(default_factory=dict)
 
     def metric(self, name: str) -> MetricInfo:
-        """What is known of metric `name`: the config's word, else the built-in one, else an unbounded 'more is better'."""
-        return self.metrics.get(name) or BUILT_IN.get(name) or MetricInfo()
+        """What is known of metric `name`: the config's word, else the built-in one, else an unbounded 'more is better'.
+
+        A metric that returns named numbers has columns `<metric>_<number>`: the config's word on the metric holds for them.
+        """
+        if found := self.metrics.get(name) or BUILT_IN.get(name):
+            return found
+        parents = [known for known in self.metrics if name.startswith(f"{known}_")]
+        return self.metrics[max(parents, key=len)] if parents else MetricInfo()
 
     def margin(self, name: str) -> float | None:
         """The equivalence margin of metric `name`, or None."""
