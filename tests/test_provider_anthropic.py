@@ -18,6 +18,8 @@ from pipeline.providers.protocol import Ambiguous, JobState, NoRoomNow, Rejected
 from tests.servers.harness import ServerProcess
 from tests.submissions import Recorder, deliver, request, submission, until_final
 
+pytest.importorskip("anthropic", reason="the package anthropic is not installed")
+
 KEY = "sk-ant-test-0123456789"
 OTHER = "ab-ffffffffffffffffffff-g0-a1"
 BATCHES = "/v1/messages/batches"

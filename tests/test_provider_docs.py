@@ -16,6 +16,9 @@ from pipeline.providers.openai_compatible import NEUTRAL, OpenAICompatibleProvid
 from pipeline.providers.remote import PATIENCE, SETTINGS
 from pipeline.providers.vllm_file import VllmFileProvider
 
+pytest.importorskip("openai", reason="the package openai is not installed")
+pytest.importorskip("anthropic", reason="the package anthropic is not installed")
+
 PAGES = Path(__file__).parents[1] / "docs" / "providers"
 PROVIDERS: dict[str, Any] = {
     "openai": OpenAIBatchProvider,

@@ -17,6 +17,8 @@ from pipeline.providers.protocol import Ambiguous, JobState, NoRoomNow, Rejected
 from tests.servers.harness import ServerProcess
 from tests.submissions import Recorder, deliver, request, submission, until_final
 
+pytest.importorskip("openai", reason="the package openai is not installed")
+
 KEY = "sk-test-0123456789"
 
 

@@ -22,6 +22,8 @@ from pipeline.providers.protocol import JobState
 from tests.servers.harness import ROOT, ServerProcess
 from tests.submissions import deliver, request, submission, until_final
 
+pytest.importorskip("httpx", reason="the package httpx is not installed")
+
 
 @pytest.fixture
 def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ServerProcess]:

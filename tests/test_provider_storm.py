@@ -16,6 +16,10 @@ from pipeline.base.rows import ResultRow, encode, read_rows
 from tests.servers.harness import ROOT, ServerProcess
 from tests.submissions import request
 
+pytest.importorskip("openai", reason="the package openai is not installed")
+pytest.importorskip("anthropic", reason="the package anthropic is not installed")
+pytest.importorskip("httpx", reason="the package httpx is not installed")
+
 SHARDS, ROWS, KILLS = 4, 12, 6
 SERVER = {"openai": "openai", "anthropic": "anthropic", "openai_compatible": "openai_chat"}
 CREATE = {"openai": "POST /v1/batches$", "anthropic": "POST /v1/messages/batches$", "openai_compatible": "POST /v1/chat/completions$"}

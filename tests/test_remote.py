@@ -16,6 +16,10 @@ from pipeline.providers.openai_compatible import OpenAICompatibleProvider
 from pipeline.providers.remote import make_remote
 from pipeline.providers.vllm_file import VllmFileProvider
 
+pytest.importorskip("openai", reason="the package openai is not installed")
+pytest.importorskip("anthropic", reason="the package anthropic is not installed")
+pytest.importorskip("httpx", reason="the package httpx is not installed")
+
 PATHS = cast(RunPaths, SimpleNamespace(folder=Path("experiments/run_r")))
 
 
