@@ -386,9 +386,11 @@ def test_refusals_of_the_create_say_what_they_mean(
 ) -> None:
     """Later, never, or unknown: three different things; and no message holds the key."""
     server.faults({"kind": "status", "on": "POST /v1/batches$", "status": status, "body": {"error": error}, "retry_after": 7, "times": -1})
+    recorder = Recorder()
     with pytest.raises(kind, match=text) as caught:
-        submit(provider(), submission(tmp_path, 1), {}, Recorder())
+        submit(provider(), submission(tmp_path, 1), {}, recorder)
     assert KEY not in str(caught.value)
+    assert bool(recorder.ids["create_sent_at"]) is (kind is Ambiguous)  # after a definite no, the next look need not wait for lists
     assert server.calls("POST", "/v1/batches") == 1
     if isinstance(caught.value, Rejected):
         assert not caught.value.splittable  # a create holds no rows: halving the shard would not help

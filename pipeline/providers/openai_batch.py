@@ -20,7 +20,7 @@ from pipeline.base.rows import RequestRow, ResultRow
 from pipeline.providers.checks import row_faults
 from pipeline.providers.http import Patience
 from pipeline.providers.openai_lines import URL, request_line, result_from_line
-from pipeline.providers.protocol import Ids, JobState, JobStatus, Limits, Provider, Rejected, Submission
+from pipeline.providers.protocol import Ids, JobState, JobStatus, Limits, NoRoomNow, Provider, Rejected, Submission
 from pipeline.providers.sdk import Gone, Remote, require_env, rows_of, sdk, unreadable_row
 
 KEY = "submission_key"
@@ -135,7 +135,7 @@ class OpenAIBatchProvider(Provider):
         }
         try:
             made = self._remote.create(f"creating batch {submission.key}", lambda: self._batches.with_raw_response.create(**create))
-        except Rejected:
+        except (Rejected, NoRoomNow):
             record({**ids, "create_sent_at": None})
             raise
         return {**ids, "job": made["id"]}
