@@ -5,10 +5,13 @@ from __future__ import annotations
 from pipeline.base.errors import UsageError
 from pipeline.engine.assess import assess
 from pipeline.engine.session import Session
+from pipeline.records.run_state import STEPS
 
 
 def check_inputs(session: Session) -> None:
     """Raise UsageError naming the first missing input and the step that makes it, before any action runs."""
+    if session.steps == STEPS:
+        return  # whoever runs everything lacks nothing: sources and prompts were read with the config
     blocked = [a for a in assess(session) if a.verdict == "blocked"]
     if not blocked:
         return

@@ -31,6 +31,15 @@ def stages(session: Session, trial: Trial) -> dict[str, str]:
     return found
 
 
+def finished(session: Session) -> bool:
+    """Whether every trial's manifest says that all is done: a rerun in which nothing happened need not look further."""
+    for trial in session.experiment.trials.values():
+        manifest = session.manifest(trial)
+        if not manifest.path.exists() or any(stage["status"] != "completed" for stage in manifest.document["stage_status"].values()):
+            return False
+    return True
+
+
 def all_done(session: Session, phase: str) -> bool:
     """Whether nothing is left to do in a phase, chosen or not."""
     return all(Action(session, step, ctx).why_not_done() is None for step, ctx in _everything(session, phase))

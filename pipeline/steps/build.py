@@ -12,10 +12,9 @@ from typing import Any
 import msgspec
 
 from pipeline.base.digests import canonical_json, sha256_bytes
-from pipeline.base.errors import ManifestError
 from pipeline.base.files import atomic_writer
 from pipeline.base.rows import Item, Place, RequestRow, encode
-from pipeline.base.schemas import read_document, write_document
+from pipeline.base.schemas import write_document
 from pipeline.experiment import TYPES, Experiment, Temp, Unit, answer_settings
 from pipeline.layout import temp_slug
 from pipeline.providers.money import token_bounds
@@ -194,8 +193,5 @@ def _body_maker(unit: Unit, temp: Temp) -> Callable[[list[dict[str, Any]], str],
 
 def frozen(this: Run) -> bool:
     """True where every unit of the experiment is in the manifest: names and sizes of all shards are settled."""
-    try:
-        document = read_document(this.paths.build_manifest, "build_manifest")
-    except (FileNotFoundError, ManifestError):
-        return False
-    return document["request_hash"] == this.experiment.request_hash and set(this.experiment.units) <= set(document["units"])
+    built = this.built()
+    return built is not None and set(this.experiment.units) <= set(built["units"])

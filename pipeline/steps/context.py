@@ -15,7 +15,7 @@ from pipeline.base.schemas import read_document
 from pipeline.experiment import Experiment, Temp, Trial, Unit
 from pipeline.layout import RunPaths, ShardPaths, prepared_folder
 from pipeline.providers.queue import Queue
-from pipeline.records.digest_cache import DigestCache
+from pipeline.records.digest_cache import DigestCache, Stamp, stamp_of
 from pipeline.records.events import Events
 from pipeline.records.repair import fault_of_build
 from pipeline.records.run_state import RunState
@@ -65,6 +65,7 @@ class Run:
     progress: Callable[[str, str], None] = lambda _event, _name: None
     readonly: bool = False
     state: RunState | None = None
+    _built: tuple[Stamp, dict[str, Any]] | None = None
     manifest_lock: threading.RLock = field(default_factory=threading.RLock)
 
     @cached_property
@@ -104,9 +105,12 @@ class Run:
     def built(self) -> dict[str, Any] | None:
         """The build manifest, or None where there is none that fits this experiment's requests."""
         try:
-            document: dict[str, Any] = read_document(self.paths.build_manifest, "build_manifest")
+            stamp = stamp_of(self.paths.build_manifest)
+            if self._built is None or self._built[0] != stamp:  # read once as long as nobody touches it
+                self._built = (stamp, read_document(self.paths.build_manifest, "build_manifest"))
         except (FileNotFoundError, ManifestError):
             return None
+        document = self._built[1]
         if document["prepared"] != self.experiment.prepared_id or fault_of_build(document):
             return None
         return document if document["request_hash"] == self.experiment.request_hash else None
