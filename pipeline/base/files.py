@@ -76,6 +76,27 @@ def sweep_temporaries(folder: str | Path) -> list[Path]:
     return swept
 
 
+def sweep_dead(folder: str | Path) -> list[Path]:
+    """Remove what killed writers left in a folder that processes share (not below it): only files of processes that are gone."""
+    swept = []
+    for path in Path(folder).glob(f".*{TEMP_MARK}*"):
+        pid = path.name.rpartition(TEMP_MARK)[2]
+        if pid.isdigit() and not _alive(int(pid)):
+            path.unlink(missing_ok=True)
+            swept.append(path)
+    return swept
+
+
+def _alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:  # somebody else's
+        return True
+    return True
+
+
 class Journal:
     """An append-only JSONL file: each record is durable before `append` returns.
 

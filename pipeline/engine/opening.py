@@ -6,7 +6,7 @@ from pathlib import Path
 
 from pipeline.base.digests import canonical_json, digest
 from pipeline.base.errors import AbidingError, ManifestError, UsageError
-from pipeline.base.files import Journal, sweep_temporaries
+from pipeline.base.files import Journal, sweep_dead, sweep_temporaries
 from pipeline.config import Overrides
 from pipeline.engine import mending
 from pipeline.engine.action import code_digest
@@ -43,6 +43,7 @@ def open_run(session: Session) -> RunLock:
         for step in run.state.recognise_interruption():
             run.events.add("interruption_recognised", step=step)
         sweep_temporaries(paths.folder)
+        sweep_dead(paths.experiments)
         for aside in snapshot.save(session.experiment, paths, session.root):
             run.notice(f"{aside.name} is the run's snapshot as it was found; it did not fit the run and was written anew")
         mending.build_manifest(session)

@@ -8,11 +8,12 @@ from typing import Any
 
 from pipeline.base.digests import sha256_bytes
 from pipeline.base.errors import ConfigError, ManifestError
-from pipeline.base.files import atomic_writer
+from pipeline.base.files import atomic_writer, sweep_dead
 from pipeline.base.rows import Item, encode, read_rows
 from pipeline.base.schemas import read_document, write_document
 from pipeline.experiment import TYPES
 from pipeline.records.repair import fault_of_prepared, put_aside
+from pipeline.sources.sample import draw
 from pipeline.steps.context import Context, Run
 
 SETTINGS = ("sources", "sizes", "limit_items", "seed")
@@ -45,6 +46,7 @@ def run(ctx: Context) -> dict[str, Any]:
             f"the prepared items did not fit their manifest, which lies beside as {aside.name}; they are made again from the sources"
         )
     items = select(this)
+    sweep_dead(this.prepared)
     files, counts = {}, {}
     for kind in TYPES:
         path = this.item_file(kind)
@@ -100,7 +102,7 @@ def items_of(this: Run) -> dict[str, list[Item]]:
 
 
 def select(this: Run) -> dict[str, list[Item]]:
-    """Read all sources and keep, of each, the first items in the seeded order of clusters: a longer limit extends a shorter one.
+    """Read all sources and draw, of each, as many items as it may hold, at random by the seed: a larger limit extends a smaller one.
 
     Raises ConfigError naming file:line for a bad row or an id that stands twice.
     """
@@ -124,13 +126,14 @@ def select(this: Run) -> dict[str, list[Item]]:
                 places[item.key] = place
                 found.append(item)
             caps = [source.get("max_items"), sizes.get(KIND_SIZES.get(source["kind"], "")), limit]
-            kept += _first(found, seed, [c for c in caps if c is not None])
-        chosen[kind] = _first(kept, seed, [c for c in [sizes.get(f"{kind}_book_max_items")] if c is not None])
+            kept += _drawn(found, seed, [c for c in caps if c is not None])
+        chosen[kind] = _drawn(kept, seed, [c for c in [sizes.get(f"{kind}_book_max_items")] if c is not None])
     if not any(chosen.values()):
         raise ConfigError("the sources hold no items", where=exp.config.where("sources"), remedy="Name files that hold some.")
     return chosen
 
 
-def _first(items: list[Item], seed: int, caps: list[int]) -> list[Item]:
-    ordered = sorted(items, key=lambda item: order_key(seed, cluster_of(item)))  # stable: file order within a cluster
-    return ordered[: min(caps)] if caps else ordered
+def _drawn(items: list[Item], seed: int, caps: list[int]) -> list[Item]:
+    """A random draw of items (not of whole clusters, of which a small one would hold too few), in the seeded order of clusters."""
+    kept = draw(items, min(caps), seed) if caps else items
+    return sorted(kept, key=lambda item: order_key(seed, cluster_of(item)))  # stable: file order within a cluster
