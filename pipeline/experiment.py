@@ -21,6 +21,8 @@ from pipeline.local_model import find_model, model_digest
 Temp = float | str
 Condition = Literal["control", "treatment"]
 TYPES = ("open", "closed")
+ITEMS_VERSION = 1
+"""Raised when the same sources and sizes would give other items: prepared folders never change under their name."""
 
 
 @dataclass(frozen=True)
@@ -336,7 +338,7 @@ class Experiment:
         """What determines the prepared items: sources by content, sizes, the seed of their order."""
         sources = {kind: [{k: v for k, v in s.items() if k not in ("path", "url")} for s in found] for kind, found in self.sources.items()}
         sizes = {k: v for k, v in self.config["sizes"].items() if v is not None}
-        return {"sources": sources, "sizes": sizes, "limit_items": self.config.get("limit_items"), "seed": self.config["seed"]}
+        return {"version": ITEMS_VERSION, "sources": sources, "sizes": sizes, "limit_items": self.config.get("limit_items"), "seed": self.config["seed"]}
 
     @cached_property
     def prepared_id(self) -> str:

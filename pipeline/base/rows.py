@@ -14,7 +14,7 @@ import msgspec
 from pipeline.base.errors import ManifestError
 
 Text = Annotated[str, msgspec.Meta(min_length=1)]
-CustomId = Annotated[str, msgspec.Meta(pattern="^[A-Za-z0-9_-]{1,64}$")]
+CustomId = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_-]{1,64}$(?!\n)")]
 Count = Annotated[int, msgspec.Meta(ge=0)]
 Outcome = Literal["answered", "truncated", "refused", "filtered", "failed"]
 

@@ -23,6 +23,13 @@ class Scores(NamedTuple):
     correct: float
 
 
+def official_golds(item: Item, kind: str) -> list[str]:
+    """The golds that the official script scores against: TriviaQA's are `NormalizedAliases` and human answers, not the aliases."""
+    if kind == "triviaqa" and (aliases := item.meta.get("normalized_aliases")):
+        return [*aliases, *item.meta.get("human_answers", [])]
+    return item.answers
+
+
 class ItemScorer:
     """Scores the answers to one item: what depends on the item alone is worked out once, and only where it is needed."""
 
@@ -50,7 +57,7 @@ class ItemScorer:
             return Scores(1, 1.0, 0, None, unsupported, 1)
         golds = self._golds
         if golds is None:
-            golds = self._golds = [""] if item.is_unanswerable else scored_golds(item.answers, self._kind)
+            golds = self._golds = [""] if item.is_unanswerable else scored_golds(official_golds(item, self._kind), self._kind)
         if normal and normal in golds:
             return Scores(1, 1.0, 0, None, unsupported, 1)
         if self._test.abstains(text):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import io
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +12,7 @@ import msgspec
 from pipeline.base.errors import ManifestError
 from pipeline.base.files import atomic_writer
 from pipeline.base.rows import Place, ResultRow, read_rows
+from pipeline.base.tables import csv_writer
 from pipeline.steps.context import Context, ShardRef
 
 SETTINGS: tuple[str, ...] = ()
@@ -67,7 +67,7 @@ def run(ctx: Context) -> dict[str, Any]:
     counts = dict.fromkeys(("rows", "failed", "truncated", "refused"), 0)
     with atomic_writer(targets(ctx)[0]) as f:
         text = io.TextIOWrapper(f, encoding="utf-8", newline="", write_through=False)
-        write = csv.writer(text, lineterminator="\n").writerow
+        write = csv_writer(text)
         write(COLUMNS)
         for condition, shard in this.trial_shards(ctx.the_trial):
             for head, result in joined(ctx, shard):

@@ -8,6 +8,7 @@ from importlib import metadata
 from typing import Any
 
 from pipeline.base.errors import ManifestError
+from pipeline.records.receipts import relative
 from pipeline.records.submission import SubmissionRecord
 from pipeline.steps.context import Context, Run
 
@@ -86,7 +87,7 @@ def provenance_of(ctx: Context) -> dict[str, Any]:
         "schema_version": 1,
         "run_id": this.paths.run_id,
         "trial": trial.slug,
-        "config_path": str(exp.config.path),
+        "config_path": relative(exp.config.path, this.root),
         "config_hash": exp.config_hash,
         "request_hash": exp.request_hash,
         "primary_hash": state["primary_hash"] if state else "0" * 64,

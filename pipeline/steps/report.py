@@ -11,10 +11,9 @@ from pipeline.experiment import TYPES
 from pipeline.steps.context import Context
 from pipeline.steps.parse import joined
 from pipeline.steps.provenance import provenance_of
-from pipeline.steps.trust import trust_in
 
 SETTINGS = ("title", "primary", "unsupported")
-CODE = ("pipeline/reporting", "pipeline/steps/report.py", "pipeline/steps/trust.py")
+CODE = ("pipeline/reporting", "pipeline/steps/report.py")
 
 
 def inputs(ctx: Context) -> list[Path]:
@@ -63,7 +62,6 @@ def run(ctx: Context) -> dict[str, Any]:
             out_dir=paths.reports,
             changes=changes(ctx),
             raw_lines=raw_lines(ctx),
-            trust=trust_in(exp.primary["metric"]),
         )
     )
     provenance = provenance_of(ctx)
@@ -81,7 +79,7 @@ def changes(ctx: Context) -> list[str]:
     state = ctx.run.state
     locked = state["locked"] if state else None
     if not locked:
-        return []
+        return ["No lock is on record: the primary analysis cannot be shown to have been declared before the answers were there."]
     now = ctx.run.experiment.primary
     return [
         f"Primary {key}: locked as {locked['primary'].get(key)!r}, now {now[key]!r}."

@@ -20,7 +20,7 @@ def own_code(this: Run) -> list[Path]:
 
     return [
         path
-        for path in source_files(_settings(this).metrics, this.root)
+        for path in source_files(scoring_settings(this).metrics, this.root)
         if path.is_relative_to(this.root) and "pipeline" not in path.relative_to(this.root).parts[:1]
     ]
 
@@ -42,11 +42,11 @@ def run(ctx: Context) -> dict[str, Any]:
 
     this, paths = ctx.run, ctx.run.paths.trial(ctx.the_trial.slug)
     return score_file(
-        paths.predictions, {kind: this.item_file(kind) for kind in ("open", "closed")}, paths.scores, _settings(this), this.root
+        paths.predictions, {kind: this.item_file(kind) for kind in ("open", "closed")}, paths.scores, scoring_settings(this), this.root
     )
 
 
-def _settings(this: Run) -> Any:
+def scoring_settings(this: Run) -> Any:
     from pipeline.scoring.settings import ScoringSettings
 
     given = this.experiment.settings(("metrics", "unsupported", "abstention"))
