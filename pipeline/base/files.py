@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
@@ -129,11 +129,16 @@ class Journal:
             os.fsync(self._file.fileno())
 
     def append(self, record: bytes) -> None:
-        """Add one record (JSON without newlines) and make it durable."""
-        view = memoryview(record + b"\n")
-        while view:
-            view = view[self._file.write(view) :]
-        os.fsync(self._file.fileno())
+        """Add one record (JSON without newlines) and make it durable. Raises OSError; then nothing was added."""
+        view, start = memoryview(record + b"\n"), self._file.seek(0, os.SEEK_END)
+        try:
+            while view:
+                view = view[self._file.write(view) :]
+            os.fsync(self._file.fileno())
+        except OSError:  # a full disk took a part of it: the next record must not stand on the same line
+            with suppress(OSError):
+                self._file.truncate(start)
+            raise
 
     def lines(self) -> Iterator[bytes]:
         """The whole records, oldest first."""
