@@ -8,7 +8,7 @@ they are about: `submit:<unit>/t0_p00`, `stats:<trial>`.
 """
 
 from pipeline.engine.tasks import Task, Tasks, tasks_of, upgrade_task
-from pipeline.steps import aggregate, archive, build, costs, parse, poll, prepare, report, score, stats, submit
+from pipeline.steps import aggregate, archive, build, costs, parse, poll, prepare, report, score, stats, submit, tidy
 
 DOIT_CONFIG = {"reporter": "abiding", "verbosity": 2}
 
@@ -61,6 +61,11 @@ def task_report() -> Tasks:
 def task_aggregate() -> Tasks:
     """the run's report over all trials"""
     yield from tasks_of(aggregate)
+
+
+def task_tidy() -> Tasks:
+    """one row per request of the whole run: results.csv and results.parquet"""
+    yield from tasks_of(tidy)
 
 
 def task_archive() -> Tasks:

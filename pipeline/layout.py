@@ -179,6 +179,16 @@ class RunPaths:
         return self.folder / "report.html"
 
     @property
+    def table_csv(self) -> Path:
+        """`results.csv`: one row per request of the whole run, with all that is known of it."""
+        return self.folder / "results.csv"
+
+    @property
+    def table_parquet(self) -> Path:
+        """`results.parquet`: the same rows, typed."""
+        return self.folder / "results.parquet"
+
+    @property
     def archive_manifest(self) -> Path:
         """`archive_manifest.json`: every file with its checksum."""
         return self.folder / "archive_manifest.json"

@@ -23,6 +23,8 @@ DETERMINISTIC = (
     "report.html",
     "aggregate_report.md",
     "results.jsonl",
+    "results.csv",
+    "results.parquet",
 )
 LEFTOVERS = ("collected.jsonl", "journal.jsonl", "rows.jsonl", "STOP_REQUESTED")
 

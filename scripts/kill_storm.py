@@ -17,7 +17,7 @@ from collections import Counter
 from pathlib import Path
 
 from pipeline.base.errors import UsageError
-from pipeline.records.run_state import STEPS
+from pipeline.records.run_state import STEPS, WITHIN
 from scripts.edge import command
 from scripts.inspect_run import problems_of, result_files, the_run
 from scripts.strikes import Ended, kill, make_project, run_child, warm_up
@@ -31,8 +31,7 @@ def phase_after(announced: list[str], current: str = "open") -> str:
     """The phase in which the process stands after these announcements."""
     for name in announced:
         step = name.removeprefix("pre-").removeprefix("post-")
-        if step == "aggregate":
-            step = "report"
+        step = WITHIN.get(step, step)
         if name.startswith("pre-") and step in STEPS:
             current = step
     return current

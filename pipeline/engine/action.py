@@ -17,6 +17,7 @@ from pipeline.base.schemas import read_document, write_document
 from pipeline.engine.session import Session
 from pipeline.records import receipts
 from pipeline.records.manifest import STAGE_OF_STEP
+from pipeline.records.run_state import WITHIN
 from pipeline.records.submission import SubmissionRecord
 from pipeline.steps import prepare
 from pipeline.steps.context import Context
@@ -205,7 +206,7 @@ class Action:
         run = self.session.run
         run.events.add("begin", step=self.step, subject=self._subject, why=why)
         if run.state is not None:
-            phase = "report" if self.step == "aggregate" else self.step
+            phase = WITHIN.get(self.step, self.step)
             run.state.move(phase, "in_progress")
         if self.ctx.trial is not None:
             self.session.manifest(self.ctx.trial).set_stage(STAGE_OF_STEP[self.step], "in_progress")
@@ -220,7 +221,7 @@ class Action:
         run = self.session.run
         run.events.add("done", step=self.step, subject=self._subject, facts=dict(facts))
         if run.state is not None:
-            phase = "report" if self.step == "aggregate" else self.step
+            phase = WITHIN.get(self.step, self.step)
             run.state.checkpoint(phase, self._subject, self.ctx.trial.slug if self.ctx.trial else None)
 
     @property

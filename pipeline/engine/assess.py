@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from pipeline.engine.action import Action
 from pipeline.engine.session import Session
 from pipeline.records.receipts import relative
-from pipeline.records.run_state import STEPS
+from pipeline.records.run_state import STEPS, WITHIN
 
-ORDER = ("prepare", "build", "submit", "poll", "parse", "score", "stats", "costs", "report", "aggregate", "archive")
+ORDER = ("prepare", "build", "submit", "poll", "parse", "score", "stats", "costs", "report", "aggregate", "tidy", "archive")
 
 
 @dataclass
@@ -71,6 +71,6 @@ def maker(session: Session, name: str) -> str:
 
 
 def by_step(found: list[Assessment]) -> Iterator[tuple[str, list[Assessment]]]:
-    """Grouped by phase, in order; the aggregate belongs to report."""
+    """Grouped by phase, in order; the aggregate and the tidy table belong to report."""
     for step in STEPS:
-        yield step, [a for a in found if a.step == step or (step == "report" and a.step == "aggregate")]
+        yield step, [a for a in found if WITHIN.get(a.step, a.step) == step]

@@ -8,7 +8,7 @@ from typing import Any
 
 from pipeline.engine import truth
 from pipeline.engine.session import Session, current
-from pipeline.records.run_state import STEPS
+from pipeline.records.run_state import STEPS, WITHIN
 
 
 def session_is_narrow(session: Session) -> bool:
@@ -34,7 +34,7 @@ class AbidingReporter:
     @staticmethod
     def _phase(task: Any) -> str | None:
         base = task.name.partition(":")[0]
-        base = "report" if base == "aggregate" else base
+        base = WITHIN.get(base, base)
         return base if base in STEPS and task.actions else None
 
     def initialize(self, tasks: dict[str, Any], selected_tasks: list[str]) -> None:

@@ -15,7 +15,7 @@ from pipeline.layout import RunPaths
 from pipeline.records import snapshot
 from pipeline.records.digest_cache import DigestCache
 from pipeline.records.manifest import TrialManifest
-from pipeline.records.run_state import STEPS
+from pipeline.records.run_state import STEPS, WITHIN
 from pipeline.steps.context import Context, Options, Run, ShardRef
 
 CONDITIONS = ("control", "treatment", "both")
@@ -133,7 +133,7 @@ class Session:
                 yield ref.name, Context(run, unit=run.experiment.units[ref.unit], shard=ref)
         elif self.condition != "both":
             return
-        elif step in ("aggregate", "archive"):
+        elif step in (*WITHIN, "archive"):
             if len(self.trials) == len(self.experiment.trials):
                 yield "run", Context(run)
         else:
@@ -141,8 +141,8 @@ class Session:
                 yield slug, Context(run, trial=trial)
 
     def chosen(self, step: str) -> bool:
-        """Whether a step (or the aggregate, which belongs to report) is selected."""
-        return ("report" if step == "aggregate" else step) in self.steps
+        """Whether a step is selected; the aggregate and the tidy table belong to report."""
+        return WITHIN.get(step, step) in self.steps
 
     # --- manifests -----------------------------------------------------------------------------------------------------
 

@@ -8,7 +8,7 @@ from pipeline.engine.session import Session
 from pipeline.experiment import Trial
 from pipeline.layout import temp_slug
 from pipeline.records.manifest import STAGE_OF_STEP
-from pipeline.records.run_state import STEPS
+from pipeline.records.run_state import STEPS, WITHIN
 from pipeline.records.submission import SubmissionRecord
 from pipeline.steps.context import Context
 
@@ -54,7 +54,7 @@ def _everything(session: Session, phase: str) -> list[tuple[str, Context]]:
     if phase in FAMILY_STEPS:
         return [(phase, Context(run, unit=exp.units[ref.unit], shard=ref)) for refs in run.layout.values() for ref in refs]
     trials = [(phase, Context(run, trial=trial)) for trial in exp.trials.values()]
-    return [*trials, ("aggregate", Context(run))] if phase == "report" else trials
+    return [*trials, *((step, Context(run)) for step, within in WITHIN.items() if within == phase)]
 
 
 def settle(session: Session) -> None:

@@ -13,6 +13,8 @@ from pipeline.records.repair import fault_of_state
 
 SCHEMA = "run_state"
 STEPS = ("prepare", "build", "submit", "poll", "parse", "score", "stats", "costs", "report", "archive")
+WITHIN = {"aggregate": "report", "tidy": "report"}
+"""Steps over the whole run that belong to the phase of another."""
 TRANSITIONS: dict[str, frozenset[str]] = {
     "not_started": frozenset({"in_progress"}),
     "in_progress": frozenset({"completed", "failed", "stopped"}),

@@ -17,7 +17,7 @@ from pipeline.scoring.predictions import PREDICTION_COLUMNS, groups, read, resul
 from pipeline.scoring.score_rows import SCORE_COLUMNS, RowScorer, find_item
 from pipeline.scoring.settings import ScoringSettings
 
-__all__ = ["PREDICTION_COLUMNS", "SCORE_COLUMNS", "score_file"]
+__all__ = ["PREDICTION_COLUMNS", "SCORE_COLUMNS", "make_scorer", "score_file"]
 
 WORTH_WORKERS = 8 << 20
 """Bytes of predictions from which starting workers costs less than it saves."""
@@ -54,10 +54,7 @@ def score_file(
             return workers.score(predictions, item_files, settings, processes, sink)
     with ExitStack() as stack:
         indexes = {kind: stack.enter_context(ItemIndex(path)) for kind, path in item_files.items()}
-        callers = [Caller(metric, root, settings.slow_seconds) for metric in settings.metrics]
-        if callers:
-            _learn_columns(predictions, indexes, callers)
-        scorer = RowScorer(settings, callers)
+        scorer, callers = make_scorer(predictions, indexes, settings, root)
         sink = stack.enter_context(atomic_writer(out))
         sink.write(scorer.header().encode("utf-8"))
         for block in blocks(predictions, indexes, scorer):
@@ -69,6 +66,16 @@ def score_file(
         facts["slow_calls"] = sum(caller.slow_calls for caller in callers)
         facts["slow"] = [call for caller in callers for call in caller.slow]
     return facts
+
+
+def make_scorer(
+    predictions: Path, indexes: Mapping[str, ItemIndex], settings: ScoringSettings, root: Path | None
+) -> tuple[RowScorer, list[Caller]]:
+    """What scores the answers of `predictions`, with the own metrics in it, whose columns are known. Raises ConfigError for a metric."""
+    callers = [Caller(metric, root, settings.slow_seconds) for metric in settings.metrics]
+    if callers:
+        _learn_columns(predictions, indexes, callers)
+    return RowScorer(settings, callers), callers
 
 
 def blocks(predictions: Path, indexes: Mapping[str, ItemIndex], scorer: RowScorer, share: int = 0, of: int = 1) -> Iterator[bytes]:

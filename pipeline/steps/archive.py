@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.base.schemas import write_document
+from pipeline.steps import tidy
 from pipeline.steps.context import Context
 
 SETTINGS = ("archive",)
@@ -27,7 +28,7 @@ def inputs(ctx: Context) -> list[Path]:
         found += [paths.predictions, paths.scores, paths.significance, paths.costs, paths.report_md, paths.report_html]
     shards = [this.shard_paths(ref) for refs in this.layout.values() for ref in refs]
     found += [path for s in shards for path in (s.rows, s.results)]
-    return [*found, this.paths.aggregate_md, this.paths.aggregate_html]
+    return [*found, this.paths.aggregate_md, this.paths.aggregate_html, *tidy.targets(ctx)]
 
 
 def targets(ctx: Context) -> list[Path]:

@@ -1,0 +1,159 @@
+"""tidy: turns every trial's answers and scores into one table of the run, `results.csv` (and `results.parquet`), one row per request."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+from pipeline.base.errors import ManifestError
+from pipeline.base.files import atomic_writer
+from pipeline.base.frames import Kinds, parquet_writer, write_parquet
+from pipeline.base.rows import Item, read_rows
+from pipeline.base.tables import csv_writer
+from pipeline.experiment import TYPES, Trial
+from pipeline.steps import score
+from pipeline.steps.context import Context, Run
+
+SETTINGS = score.SETTINGS
+CODE = ("pipeline/scoring", "pipeline/steps/tidy.py", "pipeline/base/frames.py")
+BEFORE: Kinds = {
+    "custom_id": str, "arm": str, "model": str, "unit": str, "temp": float, "replicate": int, "type": str, "item": str, "dataset": str,
+    "item_id": str, "cluster": str, "question": str, "golds": str,
+}  # fmt: skip
+"""Columns before the metadata. `temp` is empty where the model's default holds; `golds` is a JSON list."""
+ANSWER: Kinds = {"outcome": str, "finish_reason": str, "answer": str}
+AFTER: Kinds = {
+    "prompt_tokens": int, "completion_tokens": int, "total_tokens": int, "cached_tokens": int, "reasoning_tokens": int,
+    "confidence": float, "error": str, "tool_calls": str, "request_id": str,
+}  # fmt: skip
+"""Columns behind the scores."""
+FIXED = {**BEFORE, **ANSWER, **AFTER}
+
+
+def inputs(ctx: Context) -> list[Path]:
+    """Answers and scores of every trial, the items, and the code of the user's own metrics."""
+    this = ctx.run
+    trials = [this.paths.trial(slug) for slug in this.experiment.trials]
+    files = [path for t in trials for path in (t.predictions, t.scores)]
+    return [*files, *(this.item_file(kind) for kind in TYPES), *score.own_code(this)]
+
+
+def targets(ctx: Context) -> list[Path]:
+    """`results.csv`, and `results.parquet` where a library that can write it is installed."""
+    paths = ctx.run.paths
+    return [paths.table_csv, *([paths.table_parquet] if parquet_writer() else [])]
+
+
+def run(ctx: Context) -> dict[str, Any]:
+    """Write the table; a unit that several trials share stands in it once."""
+    this = ctx.run
+    facts = item_facts(this)
+    metas = list(dict.fromkeys(name for _cells, meta in facts.values() for name in meta))
+    scores = list(dict.fromkeys(name for trial in this.experiment.trials.values() for name in score_names(_scores_header(this, trial))))
+    columns = [*BEFORE, *(f"meta_{name}" for name in metas), *ANSWER, *map(column_of, scores), *AFTER]
+    rows = 0
+    with atomic_writer(this.paths.table_csv) as f:
+        text = io.TextIOWrapper(f, encoding="utf-8", newline="")
+        write = csv_writer(text)
+        write(columns)
+        for trial, condition, prediction, values in answers(this):
+            unit = trial.unit(condition)
+            item, meta = facts[prediction.type, f"{prediction.dataset}|{prediction.item_id}"]
+            temp = "" if prediction.temp == "default" else prediction.temp
+            write(
+                [
+                    prediction.custom_id, unit.arm.name, unit.model.alias, unit.slug, temp,
+                    prediction.sample_index, prediction.type, *item, *(meta.get(name, "") for name in metas),
+                    prediction.outcome, prediction.finish_reason, prediction.response_text, *(values.get(name, "") for name in scores),
+                    *(getattr(prediction, name) for name in AFTER),
+                ]
+            )  # fmt: skip
+            rows += 1
+        text.flush()
+        text.detach()
+    if parquet_writer():
+        write_parquet(this.paths.table_csv, this.paths.table_parquet, kinds_of(columns))
+    return {"rows": rows, "columns": len(columns)}
+
+
+def column_of(metric: str) -> str:
+    """The column of a metric: its name, or `score_<name>` where a column of another meaning has that name."""
+    return f"score_{metric}" if metric in FIXED or metric.startswith("meta_") else metric
+
+
+def kinds_of(columns: Sequence[str]) -> Kinds:
+    """The kind of each column of results.csv: metadata is text, what is neither fixed nor metadata is a score."""
+    return {name: FIXED.get(name, str if name.startswith("meta_") else float) for name in columns}
+
+
+def item_facts(this: Run) -> dict[tuple[str, str], tuple[list[str], dict[str, str]]]:
+    """(type, item key) -> (cells from `item` to `golds`, metadata as text)."""
+    from pipeline.scoring.score_rows import cluster_of
+
+    found = {}
+    for kind in TYPES:
+        for item in read_rows(this.item_file(kind), Item):
+            golds = json.dumps(item.answers, ensure_ascii=False)
+            cells = [item.key, item.dataset, item.id, cluster_of(item), item.question, golds]
+            found[kind, item.key] = (cells, {str(name): _text(value) for name, value in item.meta.items()})
+    return found
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else "" if value is None else json.dumps(value, ensure_ascii=False)
+
+
+def score_names(header: Sequence[str]) -> list[str]:
+    """The metrics of a per_item_scores.csv."""
+    from pipeline.scoring.score_rows import SCORE_COLUMNS
+    from pipeline.scoring.settings import CORE_METRICS
+
+    return [*CORE_METRICS, *header[len(SCORE_COLUMNS) :: 2]]
+
+
+def _scores_header(this: Run, trial: Trial) -> list[str]:
+    with open(this.paths.trial(trial.slug).scores, encoding="utf-8", newline="") as f:
+        return next(csv.reader(f))
+
+
+def answers(this: Run) -> Iterator[tuple[Trial, Any, Any, Mapping[str, str]]]:
+    """(trial, condition, prediction, score by metric) of every request, each unit and temperature once.
+
+    The only answer to an item has the item's scores; of several each is scored by itself, as if it were the only one.
+    """
+    from pipeline.scoring.files import make_scorer
+    from pipeline.scoring.items import ItemIndex
+    from pipeline.scoring.predictions import groups, read
+    from pipeline.scoring.score_rows import find_item
+
+    seen: set[tuple[str, str]] = set()
+    with ExitStack() as stack:
+        indexes = {kind: stack.enter_context(ItemIndex(this.item_file(kind))) for kind in TYPES}
+        for trial in this.experiment.trials.values():
+            paths, scorer, before = this.paths.trial(trial.slug), None, frozenset(seen)
+            lines = csv.reader(stack.enter_context(open(paths.scores, encoding="utf-8", newline="")))
+            header = next(lines)
+            at = [(name, header.index(name)) for name in score_names(header)]
+            for group in groups(read(paths.predictions)):
+                cells, first = next(lines, []), group[0]
+                if cells[:4] != [f"{first.dataset}|{first.item_id}", first.type, first.condition, first.temp]:
+                    where = f"{paths.scores}:{lines.line_num}"
+                    raise ManifestError("does not follow predictions.csv", where=where, remedy="Score anew: doit run --verify")
+                part = (first.unit, first.temp)
+                if part in before:
+                    continue
+                seen.add(part)
+                if len(group) == 1:
+                    yield trial, first.condition, first, {name: cells[i] for name, i in at}
+                    continue
+                if scorer is None:
+                    scorer, _callers = make_scorer(paths.predictions, indexes, score.scoring_settings(this), this.root)
+                item = find_item(indexes, first, paths.predictions)
+                for prediction in group:
+                    own = next(csv.reader(io.StringIO(scorer.score([prediction], item), newline="")))
+                    yield trial, first.condition, prediction, {name: own[i] for name, i in at}
