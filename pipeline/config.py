@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import copy
 import functools
-from collections.abc import Mapping
+import math
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -152,11 +153,23 @@ def read_yaml(path: Path) -> tuple[dict[str, Any], dict[str, int]]:
             where=f"{path}:{mark.line + 1}" if mark else str(path),
             remedy="Mend that line.",
         ) from None
+    except (ValueError, OverflowError) as e:
+        raise ConfigError(f"a value cannot be read: {str(e)[:120]}", where=str(path), remedy="Mend it.") from None
     except RecursionError:
         raise ConfigError("nested too deeply", where=str(path), remedy="A config is a few levels deep.") from None
     if not isinstance(data, dict):
         raise ConfigError("a config is a mapping of keys to values", where=str(path), remedy="See config/eval_config.yaml.")
     return data, _lines(node, "", {})
+
+
+def _leaves(value: Any, at: str = "") -> Iterator[tuple[str, Any]]:
+    """Every plain value with its key path."""
+    pairs = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else None
+    if pairs is None:
+        yield at, value
+        return
+    for key, inner in pairs:
+        yield from _leaves(inner, f"{at}.{key}" if at else str(key))
 
 
 @functools.cache
@@ -171,6 +184,10 @@ def _check(data: dict[str, Any], path: Path, lines: Mapping[str, int]) -> None:
     from jsonschema import Draft202012Validator
     from jsonschema.exceptions import best_match
 
+    for at, value in _leaves(data):
+        if not isinstance(value, (str, int, float, bool, type(None))) or value in (math.inf, -math.inf) or value != value:
+            line = f":{lines[at]}" if at in lines else ""
+            raise ConfigError(f"{value} is no text and no finite number", where=f"{path}{line} ({at})", remedy="Put it in quotes, or mend it.")
     error = best_match(Draft202012Validator(schemas.schema("eval_config")).iter_errors(data))
     if error is None:
         return

@@ -69,6 +69,12 @@ class AbidingRun(OneLine, Run):  # type: ignore[misc]
         if not session.run.paths.state.exists():
             for other in plan.others(session):
                 self._notice(other.line)
+        if session.adoption_notes is not None:
+            self._notice(
+                f"run {session.run.paths.run_id} of the predecessor is adopted: its answers are used as they are, nothing is asked"
+            )
+            for note in session.adoption_notes:
+                self._notice(f"uncertain: {note}")
         if session.from_snapshot:
             self._notice(f"run {session.run.paths.run_id} continues from its own snapshot")
         if build.frozen(session.run) or not set(session.steps) & set(LAYOUT_STEPS):
@@ -132,7 +138,8 @@ class AbidingRun(OneLine, Run):  # type: ignore[misc]
 
     def _finish(self, code: int) -> int:
         session, run = self.session, self.session.run
-        truth.refresh(session)
+        if run.events_written or not truth.finished(session):
+            truth.refresh(session)
         truth.settle(session)
         if session.errors:
             return self._tell(session.errors)

@@ -7,17 +7,19 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from pipeline.base.errors import AbidingError, UsageError
+from pipeline.base.errors import AbidingError, ManifestError, UsageError
 from pipeline.config import Config, Overrides, load
 from pipeline.engine import options as opts
 from pipeline.experiment import Condition, Experiment, Trial, Unit
 from pipeline.layout import RunPaths
-from pipeline.records import snapshot
+from pipeline.records import legacy, snapshot
 from pipeline.records.digest_cache import DigestCache
 from pipeline.records.manifest import TrialManifest
-from pipeline.records.run_state import STEPS, WITHIN
+from pipeline.records.run_state import STEPS, WITHIN, RunState
 from pipeline.steps.context import Context, Options, Run, ShardRef
 
+ASKING = ("prepare", "build", "submit", "poll")
+"""Steps that lead to requests: never taken for a run adopted from the predecessor, whose answers are all that there is."""
 CONDITIONS = ("control", "treatment", "both")
 
 
@@ -45,10 +47,13 @@ class Session:
             run_id=params["run_id"] or None,
         )
         self.from_snapshot = False
+        self.adoption_notes: list[str] | None = None
         self.config = self._config(overrides)
         experiments = self.config.resolve(self.config["paths"]["experiments_dir"])
         self.cache = DigestCache(experiments / ".digests.json", root, verify=bool(params.get("verify")))
         self.experiment = Experiment(self.config, self.cache.sha256)
+        if self.from_snapshot:
+            self._trust_origin_over_altered_snapshot(experiments, overrides)
         self.run = Run(
             root,
             self.experiment,
@@ -65,7 +70,14 @@ class Session:
             ),
             readonly=readonly,
         )
+        if self._is_adopted(self.run.paths):
+            self.steps = tuple(step for step in self.steps if step not in ASKING)
+            if not self.steps:
+                raise UsageError(
+                    "an adopted run is never asked anew", where=f"run {self.run.paths.run_id}", remedy="Begin with --from_step parse."
+                )
         self.trials = self._trials()
+        self.run.trials_selected = frozenset(self.trials)
         self._manifests: dict[str, TrialManifest] = {}
         self.errors: list[AbidingError] = []
 
@@ -76,6 +88,18 @@ class Session:
     def _config(self, overrides: Overrides) -> Config:
         """The config; of an existing run named by --run_id without --config, its own snapshot (for `run`: with --resume)."""
         named = "config" in getattr(self.params, "_non_default_keys", ())
+        if overrides.run_id:
+            paths = RunPaths(self.root / (overrides.experiments_dir or "experiments"), overrides.run_id)
+            if legacy.unadopted(paths):
+                self._adopt(paths, overrides, named)
+            if self._is_adopted(paths):  # only its snapshot knows what was asked
+                named = False
+                if not (self.readonly or self.params.get("resume")):
+                    raise UsageError(
+                        f"run {overrides.run_id} was adopted from the predecessor",
+                        where="--run_id",
+                        remedy="Say --resume: it goes on from its own snapshot.",
+                    )
         if overrides.run_id and not named and (self.readonly or self.params.get("resume", True)):
             experiments = self.root / (overrides.experiments_dir or "experiments")
             found, origin = self._snapshot(RunPaths(experiments, overrides.run_id), overrides)
@@ -87,6 +111,41 @@ class Session:
         path = Path(self.params["config"])
         shown = path if not path.is_absolute() or not path.is_relative_to(self.root) else path.relative_to(self.root)
         return load(shown if shown.is_absolute() else self.root / shown, self.root, overrides)
+
+    def _trust_origin_over_altered_snapshot(self, experiments: Path, overrides: Overrides) -> None:
+        """Where the snapshot no longer asks what the run's state says was asked, but the config that it was made from does: use that."""
+        paths = RunPaths(experiments, self.experiment.run_id)
+        try:
+            asked = RunState.load(paths.state)["request_hash"]
+            origin = snapshot.origin(paths, self.root)
+            if asked == self.experiment.request_hash or origin is None:
+                return
+            config = load(origin, self.root, overrides)
+            experiment = Experiment(config, self.cache.sha256)
+        except (FileNotFoundError, AbidingError):
+            return
+        if experiment.request_hash == asked:
+            self.config, self.experiment, self.from_snapshot = config, experiment, False
+
+    def _adopt(self, paths: RunPaths, overrides: Overrides, named: bool) -> None:
+        """Make a run of the predecessor ours. Raises UsageError where this command may not write."""
+        if self.readonly or not self.params.get("resume"):
+            raise UsageError(
+                f"run {paths.run_id} was made by the predecessor and is not adopted yet",
+                where=str(paths.folder),
+                remedy=f"Adopt it: doit run --run_id {paths.run_id} --resume --from_step parse",
+            )
+        from pipeline.engine.adoption import adopt
+
+        given = load(self.root / self.params["config"], self.root).data if named else None
+        self.adoption_notes = adopt(self.root, paths, overrides, given)
+
+    @staticmethod
+    def _is_adopted(paths: RunPaths) -> bool:
+        try:
+            return bool(RunState.load(paths.state)["migrated"])
+        except (FileNotFoundError, ManifestError):
+            return False
 
     def _snapshot(self, paths: RunPaths, overrides: Overrides) -> tuple[Config | None, Path | None]:
         """The run's snapshot; where it is damaged, the config file that it was made from (drift is checked when the run is opened)."""

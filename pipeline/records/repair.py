@@ -11,6 +11,7 @@ from typing import Any
 from pipeline.base.digests import digest
 from pipeline.base.errors import ManifestError
 from pipeline.base.schemas import parse_json, read_document
+from pipeline.layout import temp_slug
 from pipeline.records.clock import file_stamp
 
 FRESH, REBUILT = "--fresh", "rebuilt"
@@ -51,6 +52,8 @@ def fault_of_build(build: Mapping[str, Any]) -> str | None:
         counts: Counter[str] = Counter()
         for key, shard in unit["shards"].items():
             counts[str(shard["temp"])] += shard["requests"]
+            if not key.startswith(f"{temp_slug(shard['temp'])}_p"):
+                return f"shard {slug}/{key} has temperature {shard['temp']}"
             if shard["path"] != f"{slug}/{key}.jsonl":
                 return f"shard {slug}/{key} has the path {shard['path']}"
             made = unit["receipt"]["artifacts"].get(f"{key}.jsonl")

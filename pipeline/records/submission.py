@@ -45,6 +45,8 @@ def fault_of(document: Mapping[str, Any]) -> str | None:
             numbers(attempt["rows"], document["shard"]["requests"])
         ):
             return f"attempts[{number}].requests is not the number of its rows"
+        if attempt["state"] == "submitted" and not (isinstance(attempt["ids"].get("job"), str) and attempt["ids"]["job"]):
+            return f"attempts[{number}] was submitted, but names no job"
     if (document["state"] == "published") != (document["results"] is not None):
         return f"state is {document['state']}, results are {'there' if document['results'] else 'not'}"
     if document["state"] in ("intent", "submitted") and not (
