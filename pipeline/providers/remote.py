@@ -23,6 +23,7 @@ def make_remote(name: str, settings: Mapping[str, Any], paths: RunPaths) -> Prov
 
     `vllm_file` keeps its files in the run's folder unless its options name another.
     """
+    _hush_retries()
     try:
         return _make(name, settings, paths.folder)
     except ModuleNotFoundError as e:
@@ -78,3 +79,10 @@ def _limited(provider: Provider, settings: Mapping[str, Any]) -> Provider:
     merged = Limits(*(min(pair, default=None) for pair in both))
     provider.limits = lambda: merged  # type: ignore[method-assign]
     return provider
+
+
+def _hush_retries() -> None:
+    """stamina logs each retry as a warning to stderr; ours are told when they persist, with place and remedy."""
+    import stamina.instrumentation
+
+    stamina.instrumentation.set_on_retry_hooks([])

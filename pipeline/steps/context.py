@@ -65,6 +65,8 @@ class Run:
     progress: Callable[[str, str], None] = lambda _event, _name: None
     readonly: bool = False
     state: RunState | None = None
+    trials_selected: frozenset[str] | None = None
+    """Slugs of the trials chosen with --trial; None: all."""
     _built: tuple[Stamp, dict[str, Any]] | None = None
     manifest_lock: threading.RLock = field(default_factory=threading.RLock)
 
@@ -77,6 +79,10 @@ class Run:
     def events_written(self) -> bool:
         """Whether anything happened that was worth an event."""
         return "events" in self.__dict__
+
+    def selected(self, trial: Trial) -> bool:
+        """Whether a trial was chosen."""
+        return self.trials_selected is None or trial.slug in self.trials_selected
 
     @property
     def prepared(self) -> Path:

@@ -16,11 +16,9 @@ CODE = ("pipeline/statistics", "pipeline/steps/stats.py")
 
 
 def family(this: Run, trial: Trial) -> list[Trial]:
-    """The trials whose intervals must hold together with this one's: all primary ones, where it is one of them; else it alone."""
-    contrasts = this.experiment.primary["contrasts"]
-    if trial.contrast.name not in contrasts:
-        return [trial]
-    return [t for t in this.experiment.trials.values() if t.contrast.name in contrasts]
+    """The trials that are judged together: all of the run that are scored, or will be. Simultaneous intervals need the primary ones,
+    q-values all. A trial scored later joins, and the others are judged anew."""
+    return [t for t in this.experiment.trials.values() if t == trial or this.selected(t) or this.paths.trial(t.slug).scores.exists()]
 
 
 def inputs(ctx: Context) -> list[Path]:
