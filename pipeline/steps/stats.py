@@ -73,7 +73,7 @@ def _usd_per_item(this: Run, trial: Trial) -> float | None:
         shards = built["units"][unit.slug]["shards"].values()
         usd += price.usd(sum(s["expected_prompt_tokens"] for s in shards), sum(s["max_completion_tokens"] for s in shards) // 2)
     items = this.item_count()
-    return round(usd / items, 9) if items else None
+    return round(usd / items, 9) or None if items else None  # what costs nothing is not spoken of
 
 
 def _groups(this: Run) -> dict[str, dict[str, str]]:
