@@ -187,7 +187,9 @@ def _check(data: dict[str, Any], path: Path, lines: Mapping[str, int]) -> None:
     for at, value in _leaves(data):
         if not isinstance(value, (str, int, float, bool, type(None))) or value in (math.inf, -math.inf) or value != value:
             line = f":{lines[at]}" if at in lines else ""
-            raise ConfigError(f"{value} is no text and no finite number", where=f"{path}{line} ({at})", remedy="Put it in quotes, or mend it.")
+            raise ConfigError(
+                f"{value} is no text and no finite number", where=f"{path}{line} ({at})", remedy="Put it in quotes, or mend it."
+            )
     error = best_match(Draft202012Validator(schemas.schema("eval_config")).iter_errors(data))
     if error is None:
         return

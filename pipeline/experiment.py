@@ -16,6 +16,7 @@ from typing import Any, Literal
 from pipeline.base.digests import canonical_json, digest, sha256_bytes
 from pipeline.base.errors import ConfigError
 from pipeline.config import Config, read_text
+from pipeline.layout import temp_slug
 from pipeline.local_model import find_model, model_digest
 
 Temp = float | str
@@ -147,9 +148,29 @@ class Experiment:
                 raise ConfigError(
                     f"two different trials would share the folder {trial.slug}",
                     where=config.where("trials"),
-                    remedy="Give models distinct model_aliases, or arms distinct names.",
+                    remedy="Give models distinct model_aliases, or arms distinct names; temperatures of one comparison stand in one list.",
                 )
             self.trials[trial.slug] = trial
+        self._refuse_clashes()
+
+    def _refuse_clashes(self) -> None:
+        """Whatever differs must differ in its folder's name too."""
+        units: dict[str, Unit] = {}
+        for trial in self.trials.values():
+            for unit in (trial.control, trial.treatment):
+                if units.setdefault(unit.slug, unit) != unit:
+                    raise ConfigError(
+                        f"two different sets of requests would share the folder {unit.slug}",
+                        where=self.config.where("arms"),
+                        remedy="Give models distinct model_aliases, or arms distinct names.",
+                    )
+        for temps in self.unit_temps.values():
+            if len({temp_slug(t) for t in temps}) < len(temps):
+                raise ConfigError(
+                    f"temperatures {', '.join(map(str, temps))} cannot be told apart in six digits",
+                    where=self.config.where("temps"),
+                    remedy="Round them.",
+                )
 
     # --- arms and contrasts ---------------------------------------------------------------------------------------
 
@@ -188,9 +209,11 @@ class Experiment:
                 path = self.config["prompt_sets"][set_name][role]
                 prompt = read_text(self.config, path, f"prompt_sets.{set_name}.{role}")
                 if prompt not in by_text:
-                    name = Path(path).stem
+                    name = "".join(c if c.isascii() and (c.isalnum() or c in "._-") else "_" for c in Path(path).stem)
                     if name in self.arms:
                         name = f"{set_name}.{role}"
+                    while name in self.arms:
+                        name += "_"
                     self.arms[name] = Arm(name, path, prompt, {})
                     by_text[prompt] = name
                 roles[role] = by_text[prompt]
@@ -260,30 +283,31 @@ class Experiment:
     def _specs(self) -> Iterable[tuple[str | None, str, str | None, dict[str, Any], tuple[Temp, ...]]]:
         """(id, model, prompt set or None for all contrasts, decoding overrides, temps) of each family of trials."""
         config = self.config
-        temps = tuple(config["temps"])
+        temps = _temps(config["temps"])
         if config.get("trials"):
             for spec in config["trials"]:
                 overrides = {k: spec[k] for k in ("top_p", "top_k", "max_new_tokens") if k in spec}
                 chosen = spec.get("prompt_set") or (config.get("default_prompt_set") if "arms" not in config.data else None)
-                yield spec.get("id"), spec.get("model_id", config["models"][0]), chosen, overrides, tuple(spec.get("temps", temps))
+                yield spec.get("id"), spec.get("model_id", config["models"][0]), chosen, overrides, _temps(spec.get("temps") or temps)
             return
         sweep = config.get("sweep", {})
         axes = {key: sweep[key] for key in ("top_p", "top_k", "max_new_tokens") if sweep.get(key)}
         for model in sweep.get("models") or config["models"]:
             for values in itertools.product(*axes.values()):
-                yield None, model, None, dict(zip(axes, values, strict=True)), tuple(sweep.get("temps") or temps)
+                yield None, model, None, dict(zip(axes, values, strict=True)), _temps(sweep.get("temps") or temps)
 
     def _trials(self) -> Iterable[Trial]:
-        seen: dict[tuple[Unit, Unit], Trial] = {}
+        seen: dict[tuple[Unit, Unit, tuple[Temp, ...]], Trial] = {}
         for id_, model, chosen, overrides, temps in self._specs():
             for contrast in self.contrasts:
                 if chosen is not None and contrast.name != chosen:
                     continue
                 control = self._unit(contrast.control, model, overrides)
                 treatment = self._unit(contrast.treatment, model, overrides)
-                if (control, treatment) not in seen:  # arms that pin their model do not multiply with the sweep
-                    seen[control, treatment] = Trial(contrast, control, treatment, temps, id_)
-                    yield seen[control, treatment]
+                key = (control, treatment, temps)
+                if key not in seen:  # arms that pin their model do not multiply with the sweep
+                    seen[key] = Trial(contrast, control, treatment, temps, id_)
+                    yield seen[key]
 
     @cached_property
     def units(self) -> dict[str, Unit]:
@@ -338,7 +362,13 @@ class Experiment:
         """What determines the prepared items: sources by content, sizes, the seed of their order."""
         sources = {kind: [{k: v for k, v in s.items() if k not in ("path", "url")} for s in found] for kind, found in self.sources.items()}
         sizes = {k: v for k, v in self.config["sizes"].items() if v is not None}
-        return {"version": ITEMS_VERSION, "sources": sources, "sizes": sizes, "limit_items": self.config.get("limit_items"), "seed": self.config["seed"]}
+        return {
+            "version": ITEMS_VERSION,
+            "sources": sources,
+            "sizes": sizes,
+            "limit_items": self.config.get("limit_items"),
+            "seed": self.config["seed"],
+        }
 
     @cached_property
     def prepared_id(self) -> str:
@@ -420,6 +450,11 @@ def answer_settings(provider: Mapping[str, Any]) -> dict[str, Any]:
     found = {k: provider[k] for k in ("name", "base_url", "accuracy", "failure_rate", "context_tokens") if k in provider}
     options = provider.get("options") or {}
     return found | {k: options[k] for k in ("job", "api_version", "server_kind") if k in options}
+
+
+def _temps(given: Iterable[Temp]) -> tuple[Temp, ...]:
+    """0, 0.0 and -0.0 are one temperature, asked once however often it stands there."""
+    return tuple(dict.fromkeys(t if isinstance(t, str) else float(t) + 0.0 for t in given))
 
 
 def _is_number(text: str) -> bool:

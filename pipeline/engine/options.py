@@ -58,9 +58,12 @@ def temps(text: str) -> tuple[float | str, ...] | None:
     found: list[float | str] = []
     for word in words(text) or ():
         try:
-            found.append(word if word == "default" else float(word))
+            value = word if word == "default" else float(word)
+            if not isinstance(value, str) and not 0 <= value < float("inf"):
+                raise ValueError(word)
         except ValueError:
             raise UsageError(f"{word!r} is no temperature", where="--temps", remedy="Give numbers, or the word default.") from None
+        found.append(value)
     return tuple(found) or None
 
 
