@@ -16,6 +16,7 @@ from pipeline.config import Config, Overrides, complete, read_yaml
 from pipeline.config import load as load_config
 from pipeline.experiment import Experiment
 from pipeline.layout import RunPaths
+from pipeline.records.receipts import relative
 from pipeline.records.repair import put_aside
 from pipeline.records.run_state import RunState
 
@@ -90,8 +91,7 @@ def load(paths: RunPaths, root: Path, overrides: Overrides) -> Config | None:
     if not paths.effective_config.exists():
         return None
     raw, lines = read_yaml(paths.effective_config)
-    if isinstance(raw.get("paths"), dict):
-        raw["paths"] = {"experiments_dir": raw["paths"].get("experiments_dir")}
+    raw["paths"] = {"experiments_dir": relative(paths.experiments, root)}  # where it was found is where it is
     validate(raw, "eval_config", paths.effective_config)
     path = paths.effective_config
     try:

@@ -1,4 +1,4 @@
-"""archive: turns a finished run into a list of its files with their checksums, `archive_manifest.json`."""
+"""archive: turns a finished run into `archive_manifest.json`, the checksums of its files, and `archive.tar.gz`, which re-runs elsewhere."""
 
 from __future__ import annotations
 
@@ -6,64 +6,64 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.base.schemas import write_document
-from pipeline.steps import tidy
-from pipeline.steps.context import Context
+from pipeline.experiment import TYPES
+from pipeline.records import tarball
+from pipeline.steps import aggregate
+from pipeline.steps.context import Context, Run
 
 SETTINGS = ("archive",)
-CODE = ("pipeline/steps/archive.py",)
-TRAVELLING = (
-    "run_state.json",
-    "events.jsonl",
-    "archive_manifest.json",
-    "local_model.log",
-)  # go on changing after the archive step, by its own doing
+CODE = ("pipeline/steps/archive.py", "pipeline/records/tarball.py")
 
 
 def inputs(ctx: Context) -> list[Path]:
-    """The reports and result files of every trial, the answers, the shards."""
+    """All that the run's folder holds for good, and the items. With `archive.incomplete` only what is there."""
     this = ctx.run
     found: list[Path] = []
     for slug in this.experiment.trials:
         paths = this.paths.trial(slug)
-        found += [paths.predictions, paths.scores, paths.significance, paths.costs, paths.report_md, paths.report_html]
+        found += [paths.predictions, paths.scores, paths.significance, paths.costs, paths.provenance]
+        found += [paths.report_md, paths.report_html, paths.provenance_html]
     shards = [this.shard_paths(ref) for refs in this.layout.values() for ref in refs]
-    found += [path for s in shards for path in (s.rows, s.results)]
-    return [*found, this.paths.aggregate_md, this.paths.aggregate_html, *tidy.targets(ctx)]
+    found += [path for s in shards for path in (s.rows, s.results, s.submission)]
+    found += [*aggregate.targets(ctx), *(this.item_file(kind) for kind in TYPES)]
+    # Written when the run is opened, not by a step: missing only before its first `doit run`.
+    own = [this.paths.effective_config, this.paths.build_manifest, *sorted(p for p in this.paths.inputs.rglob("*") if p.is_file())]
+    found += [path for path in own if path.exists() and not tarball.LEFTOVERS.search(path.name)]
+    return [path for path in found if path.exists()] if _settings(this).get("incomplete") else found
 
 
 def targets(ctx: Context) -> list[Path]:
-    """`archive_manifest.json`."""
-    return [ctx.run.paths.archive_manifest]
+    """The manifest and the tarball."""
+    return [ctx.run.paths.archive_manifest, ctx.run.paths.folder / tarball.NAME]
 
 
 def run(ctx: Context) -> dict[str, Any]:
-    """Write the manifest of everything in the run's folder that will not change any more."""
+    """Write both. With `archive.redact` the tarball drops all texts and keeps scores."""
     this = ctx.run
-    files = {}
-    for path in sorted(archived_files(this.paths.folder)):
-        name = path.relative_to(this.paths.folder).as_posix()
-        files[name] = {"size": path.stat().st_size, "sha256": this.cache.sha256(path)}
-    document = {
-        "schema_version": 1,
+    folder, exp = this.paths.folder, this.experiment
+    redact = bool(_settings(this).get("redact"))
+    facts = {
         "run_id": this.paths.run_id,
-        "request_hash": this.experiment.request_hash,
-        "config_hash": this.experiment.config_hash,
-        "redacted": False,
-        "complete": True,
-        "files": files,
-        "total_bytes": sum(f["size"] for f in files.values()),
+        "request_hash": exp.request_hash,
+        "config_hash": exp.config_hash,
+        "redacted": redact,
+        "complete": complete(this),
     }
-    write_document(targets(ctx)[0], document, "archive_manifest")
-    return {"files": len(files), "bytes": document["total_bytes"]}
+    found = tarball.members(this.paths, this.root, redact=redact)
+    tarball.write_tarball(folder / tarball.NAME, found, tarball.manifest_of(found, facts), f"experiments/{folder.name}")
+    files: dict[str, dict[str, Any]] = {
+        p.relative_to(folder).as_posix(): {"size": p.stat().st_size, "sha256": this.cache.sha256(p)} for p in tarball.archived_files(folder)
+    }
+    document = {"schema_version": 1, **facts, "redacted": False, "files": files, "total_bytes": sum(f["size"] for f in files.values())}
+    write_document(this.paths.archive_manifest, document, "archive_manifest")
+    return {"files": len(files), "bytes": document["total_bytes"], "tarball": (folder / tarball.NAME).stat().st_size}
 
 
-def archived_files(folder: Path) -> list[Path]:
-    """The files of a run that belong into its archive: no hidden ones, no manifests that steps go on writing."""
-    return [
-        path
-        for path in folder.rglob("*")
-        if path.is_file()
-        and not any(part.startswith(".") for part in path.relative_to(folder).parts)
-        and path.name not in TRAVELLING
-        and path.name != "trial_manifest.json"
-    ]
+def complete(this: Run) -> bool:
+    """True where every trial has its report."""
+    return all(this.paths.trial(slug).report_md.exists() for slug in this.experiment.trials)
+
+
+def _settings(this: Run) -> dict[str, Any]:
+    found: dict[str, Any] = this.experiment.config.get("archive") or {}
+    return found

@@ -23,9 +23,9 @@ def inputs(ctx: Context) -> list[Path]:
 
 
 def targets(ctx: Context) -> list[Path]:
-    """The reports."""
+    """The reports, and the way to them."""
     paths = ctx.run.paths.trial(ctx.the_trial.slug)
-    return [paths.report_md, paths.report_html]
+    return [paths.report_md, paths.report_html, paths.provenance, paths.provenance_html]
 
 
 def run(ctx: Context) -> dict[str, Any]:
