@@ -67,11 +67,19 @@ def main() -> int:
         doit = [sys.executable, "-m", "doit"]
         seconds(doit, plain, 1)
         bare = seconds(doit, plain, args.repeat)
-        probe = f"import sys; from doit.doit_cmd import DoitMain; DoitMain().run({words[3:]!r}); print([m for m in {HEAVY!r} if m in sys.modules])"
-        heavy = subprocess.run([sys.executable, "-c", probe], cwd=folder, capture_output=True, text=True, check=False).stdout.strip().splitlines()[-1]
+        probe = f"import sys; from doit.doit_cmd import DoitMain; DoitMain().run({words[3:]!r}); "
+        probe += f"print([m for m in {HEAVY!r} if m in sys.modules])"
+        heavy = (
+            subprocess.run([sys.executable, "-c", probe], cwd=folder, capture_output=True, text=True, check=False)
+            .stdout.strip()
+            .splitlines()[-1]
+        )
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-    print(f"{tasks} shard tasks: first run {first:.1f} s, rerun {again:.2f} s; doit itself on {tasks} file tasks {bare:.2f} s; ratio {again / bare:.1f}")
+    print(
+        f"{tasks} shard tasks: first run {first:.1f} s, rerun {again:.2f} s; "
+        f"doit itself on {tasks} file tasks {bare:.2f} s; ratio {again / bare:.1f}"
+    )
     print(f"heavy packages imported by the rerun: {heavy}")
     return 0
 

@@ -2,7 +2,8 @@
 
 Each step is timed in a process of its own (start and imports included), then all five in one.
 
-Makes its own items and answers from a seed, as a finished run of the simulated provider would hold them, and times them. Prints machine, versions, seconds, peak memory, and the ratio to the predecessor's figures at 100,000 items.
+Makes its own items and answers from a seed, as a finished run of the simulated provider would hold them, and times them.
+Prints machine, versions, seconds, peak memory, and the ratio to the predecessor's figures at 100,000 items.
 """
 
 from __future__ import annotations
@@ -39,7 +40,24 @@ task_instructions: {{closed_book: config/task_instructions/closed_book.txt, open
 prompt_sets: {{a: {{control: config/prompts/control.txt, treatment: config/prompts/operational_only.txt}}}}
 stats: {{bootstrap_samples: 5000, permutation_samples: 5000, random_seed: 1}}
 """
-WORDS = "river stone north amber quiet ladder copper winter garden signal meadow harbor candle orbit violet timber".split()
+WORDS = [
+    "river",
+    "stone",
+    "north",
+    "amber",
+    "quiet",
+    "ladder",
+    "copper",
+    "winter",
+    "garden",
+    "signal",
+    "meadow",
+    "harbor",
+    "candle",
+    "orbit",
+    "violet",
+    "timber",
+]
 
 
 def make_items(path: Path, count: int, seed: int) -> None:
@@ -54,7 +72,8 @@ def make_items(path: Path, count: int, seed: int) -> None:
 def timed(project: Path, words: list[str]) -> tuple[float, float]:
     """(seconds, peak MB of the process and its children) of a `doit run` in a new interpreter."""
     code = "import resource,sys; from doit.doit_cmd import DoitMain; c = DoitMain().run(sys.argv[1:]); "
-    code += "m = max(resource.getrusage(w).ru_maxrss for w in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)); print('PEAK', m, file=sys.stderr); sys.exit(c)"
+    code += "m = max(resource.getrusage(w).ru_maxrss for w in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)); "
+    code += "print('PEAK', m, file=sys.stderr); sys.exit(c)"
     start = time.perf_counter()
     done = subprocess.run([sys.executable, "-c", code, "run", *words], cwd=project, capture_output=True, text=True, check=False)
     seconds = time.perf_counter() - start
@@ -81,7 +100,9 @@ def main() -> int:
         (folder / "speed.yaml").write_text(CONFIG.format(), "utf-8")
         words = ["--config", "speed.yaml", "--quiet"]
         setup = time.perf_counter()
-        done = subprocess.run([sys.executable, "-m", "doit", "run", "--to_step", "poll", *words], cwd=folder, capture_output=True, text=True, check=False)
+        done = subprocess.run(
+            [sys.executable, "-m", "doit", "run", "--to_step", "poll", *words], cwd=folder, capture_output=True, text=True, check=False
+        )
         if done.returncode:
             raise SystemExit(done.stderr)
         setup = time.perf_counter() - setup
@@ -93,7 +114,8 @@ def main() -> int:
         shutil.rmtree(folder, ignore_errors=True)
     facts = {
         "items": args.items,
-        "machine": f"{os.cpu_count()} x {platform.processor() or platform.machine()}, Python {platform.python_version()}, msgspec {msgspec.__version__}",
+        "machine": f"{os.cpu_count()} x {platform.processor() or platform.machine()}, Python {platform.python_version()}",
+        "msgspec": msgspec.__version__,
         "seconds": {step: round(seconds, 2) for step, (seconds, _peak) in found.items()},
         "peak_mb": {step: round(peak) for step, (_seconds, peak) in found.items()},
         "one_process": {"seconds": round(together, 2), "peak_mb": round(together_peak)},
@@ -108,7 +130,10 @@ def main() -> int:
     print(f"{'step':<8}{'seconds':>9}{'peak MB':>9}{'predecessor, scaled':>21}")
     for step, (seconds, peak) in found.items():
         print(f"{step:<8}{seconds:>9.2f}{peak:>9.0f}{PREDECESSOR[step] * args.items / 100_000:>21.1f}")
-    print(f"{'all':<8}{together:>9.2f}{together_peak:>9.0f}{facts['predecessor_total_scaled']:>21.1f}   {facts['ratio']} times as fast, in one process")
+    print(
+        f"{'all':<8}{together:>9.2f}{together_peak:>9.0f}{facts['predecessor_total_scaled']:>21.1f}"
+        f"   {facts['ratio']} times as fast, in one process"
+    )
     return 0
 
 
