@@ -9,6 +9,7 @@ import webbrowser
 from typing import Any
 
 from doit.cmd_run import Run
+from doit.control import TaskControl
 
 from pipeline.base.errors import AbidingError, RequireNotMet, StepError, Stopped, UsageError
 from pipeline.base.schemas import parse_json
@@ -62,6 +63,10 @@ class AbidingRun(OneLine, Run):  # type: ignore[misc]
         session = self.session
         if self.params["plan_only"]:
             return plan.show(session, as_json=self.params["json"])
+        if session.experiment.provider == "local":
+            from pipeline.providers.local import keep_stderr
+
+            keep_stderr()
         session.run.notice = self._notice
         session.run.progress = Progress(session.run, bool(self.params["quiet"]))
         for warning in session.config.warnings:
@@ -77,7 +82,8 @@ class AbidingRun(OneLine, Run):  # type: ignore[misc]
                 self._notice(f"uncertain: {note}")
         if session.from_snapshot:
             self._notice(f"run {session.run.paths.run_id} continues from its own snapshot")
-        if build.frozen(session.run) or not set(session.steps) & set(LAYOUT_STEPS):
+        self._refuse_early()
+        if build.frozen(session.run) or "prepare" not in session.steps:
             check_inputs(session)
         lock = opening.open_run(session)
         try:
@@ -91,6 +97,17 @@ class AbidingRun(OneLine, Run):  # type: ignore[misc]
         finally:
             lock.release()
         return code
+
+    def _refuse_early(self) -> None:
+        """What doit or the end of the run would refuse, refused before anything is done."""
+        if not self.sel_default_tasks:
+            TaskControl(self.task_list).process(self.sel_tasks)
+        wanted = self.params["require"]
+        if wanted:
+            from pipeline.statistics.verdict import WORDS
+
+            if wanted not in WORDS:
+                raise UsageError(f"{wanted!r} is no verdict", where="--require", remedy=f"Use one of {', '.join(WORDS)}.")
 
     def _notice(self, text: str) -> None:
         if not self.params["quiet"]:
@@ -169,7 +186,9 @@ class AbidingRun(OneLine, Run):  # type: ignore[misc]
         session = self.session
         files = [session.run.paths.trial(slug) for slug in session.trials]
         documents = [parse_json(t.significance.read_bytes()) for t in files if t.significance.exists()]
-        if len(documents) < len(files) or "report" not in session.steps or session.condition != "both":
+        complete = len(documents) == len(files) and session.condition == "both"
+        if not complete or "report" not in session.steps:
+            self._require(documents, complete=complete)
             return
         from pipeline.reporting.terminal import print_verdicts
 
@@ -179,12 +198,14 @@ class AbidingRun(OneLine, Run):  # type: ignore[misc]
         print(f"report: {shown}")
         if self.params["open"]:
             webbrowser.open(report.resolve().as_uri())
-        self._require(documents)
+        self._require(documents, complete=True)
 
-    def _require(self, documents: list[dict[str, Any]]) -> None:
+    def _require(self, documents: list[dict[str, Any]], *, complete: bool) -> None:
         wanted = self.params["require"]
         if not wanted:
             return
+        if not complete:
+            raise RequireNotMet(f"there is no verdict yet, {wanted} was required", remedy="Run on to the end: doit run")
         from pipeline.statistics.verdict import meets
 
         for document in documents:

@@ -89,21 +89,18 @@ class LocalProvider(LiveProvider):
         }
 
 
-def _divert_stderr(log: Path) -> None:
-    """llama.cpp writes its log to file descriptor 2, with no switch to stop it: give it a file, and keep Python's stderr where it was."""
-    if _diverted:
-        return
-    log.parent.mkdir(parents=True, exist_ok=True)
+def keep_stderr() -> None:
+    """Give Python's stderr a file descriptor of its own, before anything captures it: number 2 will be llama.cpp's."""
     try:
-        kept = os.dup(2)
         if sys.stderr is not None and sys.stderr.fileno() == 2:
-            sys.stderr = os.fdopen(kept, "w", buffering=1, encoding="utf-8", errors="backslashreplace")
-    except (OSError, ValueError):  # stderr is closed or not a file (a test's capture): leave it alone
+            sys.stderr = os.fdopen(os.dup(2), "w", buffering=1, encoding="utf-8", errors="backslashreplace")
+    except (OSError, ValueError):  # closed, or not a file (a test's capture): leave it alone
         return
+
+
+def _divert_stderr(log: Path) -> None:
+    """llama.cpp writes its log to file descriptor 2, with no switch to stop it: give it a file."""
+    log.parent.mkdir(parents=True, exist_ok=True)
     target = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)  # a log is no result: it need not be atomic
     os.dup2(target, 2)
     os.close(target)
-    _diverted.append(kept)
-
-
-_diverted: list[int] = []
