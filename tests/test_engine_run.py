@@ -535,3 +535,18 @@ def test_a_moved_project_keeps_its_receipts(project: Project, tmp_path: Path) ->
     moved = tmp_path / "moved"
     shutil.move(str(project.folder), moved)
     assert "everything is up to date" in Project(moved).run().out
+
+
+# --- requirements ----------------------------------------------------------------------------------------------------
+
+
+def test_an_unmet_requirement_exits_5_and_a_met_one_0(project: Project) -> None:
+    done = project.run("--require", "better", code=5)
+    assert "the verdict of m-terse-tp1-tk0-mx64-64 is no_verdict, better was required" in done.err
+    project.run("--require", "no_verdict")
+
+
+def test_a_requirement_without_a_verdict_is_not_met(empty: Project) -> None:
+    """A script that asks for `better` must not see exit 0 because the run stopped short of the verdict."""
+    assert "there is no verdict yet" in empty.run("--to_step", "parse", "--require", "better", code=5).err
+    assert "there is no verdict yet" in empty.run("--condition", "control", "--require", "better", code=5).err

@@ -52,22 +52,21 @@ def _verdict(session: Session, action: Action, will_change: dict[str, str]) -> t
     upstream = next((will_change[name] for name in inputs if name in will_change), None)
     missing = [name for name in inputs if name not in will_change and not (session.root / name).exists()]
     if missing:
-        if action.step in ("build", "prepare"):
-            return "blocked", f"{missing[0]} is missing"
-        return "blocked", f"{missing[0]} is missing; {maker(session, missing[0])} makes it"
+        who = maker(session, missing[0])
+        return "blocked", f"{missing[0]} is missing" + (f"; {who} makes it" if who else "")
     if upstream is not None:
         return "run", f"{upstream} runs before it"
     why = action.why_not_done()
     return ("done", "receipt holds") if why is None else ("run", why)
 
 
-def maker(session: Session, name: str) -> str:
-    """The step that makes the file `name` (relative to the root)."""
+def maker(session: Session, name: str) -> str | None:
+    """The step that makes the file `name` (relative to the root); None for a file of the user's."""
     for step in ORDER:
         for _subject, ctx in session.subjects(step):
             if any(relative(t, session.root) == name for t in Action(session, step, ctx).targets):
                 return f"step {step}"
-    return "no step"
+    return None
 
 
 def by_step(found: list[Assessment]) -> Iterator[tuple[str, list[Assessment]]]:

@@ -2,22 +2,32 @@
 
 from __future__ import annotations
 
+import json
+from typing import Any
+
+from doit.cmd_base import DoitCmdBase
 from doit.cmd_clean import Clean
 from doit.cmd_completion import TabCompletion
-from doit.cmd_dumpdb import DumpDB
 from doit.cmd_forget import Forget
 from doit.cmd_ignore import Ignore
 from doit.cmd_info import Info
 from doit.cmd_resetdep import ResetDep
 from doit.cmd_strace import Strace
 
+from pipeline.base.errors import UsageError
 from pipeline.engine.command_line import OneLine
 
 
 class AbidingInfo(OneLine, Info):  # type: ignore[misc]
-    """`doit info TASK`."""
+    """`doit info TASK`: its files, and whether it is up to date (exit 1 where it is not)."""
 
     name = "info"
+
+    def _execute(self, pos_args: Any, hide_status: bool = False) -> int:
+        unknown = [name for name in pos_args if name not in {t.name for t in self.task_list}]
+        if unknown:
+            raise UsageError(f"there is no task {unknown[0]!r}", remedy="`doit list --all` has their names.")
+        return int(super()._execute(pos_args, hide_status) or 0)
 
 
 class AbidingClean(OneLine, Clean):  # type: ignore[misc]
@@ -44,10 +54,20 @@ class AbidingResetDep(OneLine, ResetDep):  # type: ignore[misc]
     name, writes = "reset-dep", True
 
 
-class AbidingDumpDB(OneLine, DumpDB):  # type: ignore[misc]
-    """`doit dumpdb`."""
+class AbidingDumpDB(OneLine, DoitCmdBase):  # type: ignore[misc]
+    """`doit dumpdb`: what doit remembers of each task of the run."""
 
     name = "dumpdb"
+    doc_purpose = "dump what doit remembers of each task"
+    doc_usage = ""
+    doc_description = None
+    cmd_options = ()
+
+    def _execute(self, dep_file: str) -> int:
+        for task in sorted(self.task_list, key=lambda t: str(t.name)):
+            for key, value in sorted(self.dep_manager.backend._get_task_data(task.name).items()):
+                self.outstream.write(f"{task.name} {key} {json.dumps(value, sort_keys=True)}\n")
+        return 0
 
 
 class AbidingStrace(OneLine, Strace):  # type: ignore[misc]

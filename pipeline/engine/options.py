@@ -41,7 +41,7 @@ RUN_OPTIONS = (
     _option("fresh", bool, False, "pay for all answers again: a new generation (recorded)"),
     _option("retry_failed", bool, False, "ask again what was given up"),
     _option("no_wait", bool, False, "send, look once, and leave: run again later to collect"),
-    _option("require", str, "", "exit 5 unless every primary verdict is at least this: better, not_inferior, equivalent, not_worse ..."),
+    _option("require", str, "", "exit 5 unless every primary verdict is at least this: better, equivalent, not_inferior ..."),
     _option("open", bool, False, "open the report at the end"),
     _option("quiet", bool, False, "print errors and the verdict only"),
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from pipeline.steps.context import Context, Options, Run, ShardRef
 
 ASKING = ("prepare", "build", "submit", "poll")
 """Steps that lead to requests: never taken for a run adopted from the predecessor, whose answers are all that there is."""
+RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")  # it names a folder; as in schemas/eval_config.schema.json
 CONDITIONS = ("control", "treatment", "both")
 
 
@@ -36,6 +38,10 @@ class Session:
         for name in ("limit_items", "parts_per_dataset", "lines_per_part", "max_concurrent_jobs"):
             if params[name] < 0:
                 raise UsageError("the number is negative", where=f"--{name}", remedy="Give 1 or more.")
+        if params["run_id"] and not RUN_ID.fullmatch(params["run_id"]):
+            raise UsageError(
+                f"{params['run_id']!r} is no run id", where="--run_id", remedy="Letters, digits, dots, dashes and underscores."
+            )
         overrides = Overrides(
             dry_run=params["dry_run"],
             prompt_sets=opts.words(params["prompt_sets"]),

@@ -1,0 +1,220 @@
+"""What users type: options anywhere, mistakes in one line with exit 2, and commands that only look write nothing."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from pipeline.records.run_state import STEPS
+from tests.project import Project, make
+
+
+@pytest.fixture(scope="module")
+def parsed(tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """A project that was run up to parse. Not to be touched: copy it."""
+    project = make(tmp_path_factory.mktemp("parsed"))
+    project.run("--to_step", "costs")
+    return project
+
+
+@pytest.fixture
+def empty(tmp_path: Path) -> Project:
+    return make(tmp_path / "empty")
+
+
+def everything(folder: Path) -> dict[str, tuple[int, bytes]]:
+    return {str(p): (p.stat().st_mtime_ns, p.read_bytes()) for p in folder.rglob("*") if p.is_file() and "__pycache__" not in p.parts}
+
+
+def refused(project: Project, *words: str, code: int = 2) -> str:
+    before = everything(project.folder)
+    done = project.doit(*words)
+    assert done.code == code, done.text
+    assert done.err.startswith("error: ") and done.err.count("\n") == 1, done.text
+    assert "Traceback" not in done.text and not done.out
+    assert everything(project.folder) == before, "a refused command changes nothing"
+    return done.err
+
+
+# --- mistakes ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("option", ["--from_step", "--to_step", "--only_step"])
+def test_a_wrong_step_name_prints_the_allowed_ones(empty: Project, option: str) -> None:
+    said = refused(empty, "run", option, "pull")
+    assert f"{option}: there is no step 'pull'" in said and ", ".join(STEPS) in said
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["run", "--from_step", "stats", "--to_step", "parse"], "step 'stats' comes after 'parse'"),
+        (["run", "--only_step", "stats", "--to_step", "parse"], "--only_step goes neither"),
+        (["run", "--no_such_option"], "no_such_option"),
+        (["run", "--limit_items", "many"], "limit_items"),
+        (["run", "--limit_items", "-3"], "--limit_items: the number is negative"),
+        (["run", "--temps", "hot"], "--temps: 'hot' is no temperature"),
+        (["run", "--temps", "nan"], "--temps: 'nan' is no temperature"),
+        (["run", "--temps", "0,-1"], "--temps: '-1' is no temperature"),
+        (["run", "--max_usd", "much"], "--max_usd: 'much' is no sum"),
+        (["run", "--max_usd", "nan"], "--max_usd: 'nan' is no sum"),
+        (["run", "--condition", "placebo"], "'placebo' is no condition"),
+        (["run", "no_such_task"], "no_such_task"),
+        (["run", "score:no_such_trial"], "no_such_trial"),
+        (["run", "--trial", "zzz*"], "no trial matches 'zzz*'"),
+        (["run", "--prompt_sets", "nowhere"], "there is no prompt set 'nowhere'"),
+        (["run", "--run_id", "nothing", "--resume"], "there is no run nothing"),
+        (["run", "--run_id", "../../escape"], "run_id"),
+        (["list", "no_such_task"], "no_such_task"),
+        (["info", "no_such_task"], "no_such_task"),
+        (["run", "-P", "process"], "forked workers"),
+        (["run", "--require", "splendid"], "splendid"),
+    ],
+)
+def test_mistakes_are_one_line_and_exit_2(empty: Project, words: list[str], said: str) -> None:
+    assert said in refused(empty, *words)
+
+
+@pytest.mark.parametrize("step", ["build", "submit", "poll", "parse", "score", "stats", "costs", "report", "archive"])
+def test_missing_inputs_are_found_before_anything_runs_and_named_with_their_maker(empty: Project, step: str) -> None:
+    said = refused(empty, "run", "--only_step", step)
+    assert f"step {step} cannot start" in said and "is missing; step " in said and "--from_step" in said
+
+
+def test_a_config_mistake_is_one_line_for_every_command(empty: Project) -> None:
+    (empty.folder / "c.yaml").write_text("model_id: m\nmodle: n\n")
+    for command in ("run", "list", "info", "clean", "forget"):
+        words = [command, "prepare"] if command == "info" else [command]
+        assert "c.yaml:2 (modle): unknown key" in refused(empty, *words)
+
+
+# --- options anywhere --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["run", "prepare", "--limit_items", "2"],
+        ["run", "--limit_items", "2", "prepare"],
+        ["run", "--limit_items=2", "prepare"],
+        ["run", "prepare", "-n", "2", "--limit_items", "2", "-v", "0"],
+        ["run", "-n2", "prepare", "--limit_items", "2"],
+        ["prepare", "--limit_items", "2"],
+        ["run", "prepare", "--quiet", "--limit_items", "2"],
+    ],
+)
+def test_options_stand_before_or_after_task_names(empty: Project, words: list[str]) -> None:
+    done = empty.doit(*words)
+    assert done.code == 0, done.text
+    (prepared,) = (empty.folder / "data" / "prepared").iterdir()
+    assert (prepared / "closed_book.jsonl").read_bytes().count(b"\n") == 2
+    assert set(empty.began()) == {"prepare"}
+
+
+# --- commands that only look -------------------------------------------------------------------------------------------
+
+LOOKING = [
+    ["list"],
+    ["list", "--all", "--status"],
+    ["run", "--plan_only"],
+    ["run", "--plan_only", "--json"],
+    ["info", "prepare"],
+    ["dumpdb"],
+    ["help", "run"],
+]
+
+
+@pytest.mark.parametrize("words", LOOKING, ids=" ".join)
+@pytest.mark.parametrize("state", ["nothing run", "something run"])
+def test_looking_writes_nothing_and_needs_no_key(
+    empty: Project, parsed: Project, words: list[str], state: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project = parsed if state == "something run" else empty
+    if state == "nothing run":
+        empty.configure(provider={"name": "fireworks", "account_id": "a"}, pricing={"input_per_million": 1, "output_per_million": 1})
+        monkeypatch.delenv("FIREWORKS_API_KEY", raising=False)
+    before = everything(project.folder)
+    done = project.doit(*words)
+    assert "Traceback" not in done.text
+    assert done.code == (1 if words[0] == "info" else 0), done.text  # doit's info says 1 where a task would run; a group always would
+    assert everything(project.folder) == before
+
+
+def test_listing_says_r_for_what_will_run_and_for_all_after_it(empty: Project) -> None:
+    letters = empty.letters()
+    assert letters["prepare"] == letters["submit"] == letters["archive"] == "R" and "E" not in letters.values()
+
+
+def test_listing_agrees_with_the_plan_and_with_the_run(parsed: Project, tmp_path: Path) -> None:
+    import json
+
+    project = parsed.copy(tmp_path / "p")
+    next(project.the_run.glob("*/results/predictions.csv")).unlink()
+    letters = project.letters()
+    phases = {p["phase"]: p for p in json.loads(project.run("--plan_only", "--json").out)["phases"]}
+    assert {s: letters[s] for s in STEPS} == {s: "U" if s in ("prepare", "build", "submit", "poll") else "R" for s in STEPS}
+    assert [s for s in STEPS if phases[s]["action"] == "execute"] == list(STEPS[4:])
+    before = len(project.began())
+    project.run("--to_step", "costs")
+    assert set(project.began()[before:]) == {"parse"}, "the same bytes come again: what was R because of it need not run"
+
+
+def test_a_step_that_is_not_chosen_is_not_offered(parsed: Project) -> None:
+    done = parsed.run("--plan_only", "--from_step", "stats", "--to_step", "stats")
+    assert done.out.count("not selected") == 9
+
+
+# --- clean and forget --------------------------------------------------------------------------------------------------
+
+
+def test_clean_keeps_items_requests_and_answers(parsed: Project, tmp_path: Path) -> None:
+    project = parsed.copy(tmp_path / "p")
+    kept = {p: p.read_bytes() for d in ("answers", "batch_inputs") for p in (project.the_run / d).rglob("*") if p.is_file()}
+    assert len(kept) == 7
+    assert project.doit("clean").code == 0
+    assert {p: p.read_bytes() for p in kept} == kept
+    assert list((project.folder / "data" / "prepared").glob("*/*.jsonl"))
+    assert not list(project.the_run.glob("*/results/*.csv"))
+    before, bill = len(project.began()), project.bill()
+    project.run("--to_step", "costs")
+    assert set(project.began()[before:]) == {"parse", "score", "stats", "costs"} and project.bill() == bill
+
+
+@pytest.mark.parametrize("word", ["--dry_run", "--dry-run", "-n"])
+def test_clean_dry_run_removes_nothing(parsed: Project, word: str) -> None:
+    before = {p: p.read_bytes() for p in parsed.the_run.rglob("*") if p.is_file() and p.name != ".run.lock"}
+    done = parsed.doit("clean", word)
+    assert done.code == 0 and "predictions.csv" in done.out
+    assert {p: p.read_bytes() for p in parsed.the_run.rglob("*") if p.is_file() and p.name != ".run.lock"} == before
+
+
+def test_clean_of_one_step(parsed: Project, tmp_path: Path) -> None:
+    project = parsed.copy(tmp_path / "p")
+    assert project.doit("clean", "score").code == 0
+    (results,) = project.the_run.glob("*/results")
+    assert (results / "predictions.csv").exists() and not (results / "per_item_scores.csv").exists()
+
+
+def test_clean_where_nothing_was_run_makes_nothing(empty: Project) -> None:
+    before = everything(empty.folder)
+    assert empty.doit("clean").code == 0
+    assert everything(empty.folder) == before
+
+
+def test_info_tells_a_tasks_files_and_state(parsed: Project) -> None:
+    (task,) = [name for name in parsed.letters() if name.startswith("score:")]
+    done = parsed.doit("info", task)
+    assert done.code == 0 and "predictions.csv" in done.out and "up-to-date" in done.out
+
+
+def test_from_a_folder_below_the_project(parsed: Project) -> None:
+    here = Path.cwd()
+    os.chdir(parsed.folder / "prompts")
+    try:
+        from doit.doit_cmd import DoitMain
+
+        assert DoitMain().run(["list", "-k"]) in (0, 2, 3)
+    finally:
+        os.chdir(here)
