@@ -380,3 +380,11 @@ def test_a_careless_provider_that_does_not_look_pays_twice(tmp_path: Path, monke
     desk.provider.after_create = lambda submission: None
     finish(desk.again().queue(u=2))
     assert desk.remote.asked() == {"0": 2, "1": 2}
+
+
+def test_half_an_emoji_in_an_answer_does_not_stop_the_run(tmp_path: Path) -> None:
+    """Servers cut answers at a token and some escape each half of a surrogate pair: UTF-8 cannot say one half."""
+    desk = office(tmp_path)
+    desk.provider.rows_of = lambda job, rows: [answer(r, text="cut \ud83d", error=None, tool_calls=[{"a": "\udc00"}]) for r in rows]
+    finish(desk.queue(u=2))
+    assert texts(desk.results("u")) == ["cut �"] * 2

@@ -100,8 +100,22 @@ _encoder = msgspec.json.Encoder()
 
 
 def encode(row: Item | RequestRow | ResultRow) -> bytes:
-    """One line of JSONL, without its newline."""
-    return _encoder.encode(row)
+    """One line of JSONL, without its newline.
+
+    Half a surrogate pair (an emoji that a server cut in two) cannot be said in UTF-8: it becomes U+FFFD.
+    """
+    try:
+        return _encoder.encode(row)
+    except UnicodeEncodeError:
+        return _encoder.encode(_well_formed(msgspec.to_builtins(row)))
+
+
+def _well_formed(value: Any) -> Any:
+    if isinstance(value, str):
+        return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    if isinstance(value, dict):
+        return {_well_formed(k): _well_formed(v) for k, v in value.items()}
+    return [_well_formed(v) for v in value] if isinstance(value, list) else value
 
 
 def readable_rows(path: str | Path, kind: type[Row]) -> Iterator[Row]:
