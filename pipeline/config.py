@@ -49,6 +49,7 @@ SAMPLE_SOURCES = {
     "closed_book": [{"kind": "jsonl", "path": "config/sample/closed_book.jsonl"}],
     "open_book": [{"kind": "jsonl", "path": "config/sample/open_book.jsonl"}],
 }
+MAX_DEPTH, MAX_VALUES = 50, 100_000
 UNUSED_PATHS = ("raw_dir", "prepared_dir", "batch_inputs_dir", "results_dir", "reports_dir", "run_manifest")
 
 
@@ -144,7 +145,9 @@ def read_yaml(path: Path) -> tuple[dict[str, Any], dict[str, int]]:
     except (OSError, UnicodeDecodeError) as e:
         raise ConfigError(f"not readable: {e}", where=str(path), remedy="A config is a YAML file in UTF-8.") from None
     try:
+        _check_depth(text)
         data = yaml.load(text, Loader=_Loader)
+        _check_size(data)
         node = yaml.compose(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
     except yaml.YAMLError as e:
         mark = getattr(e, "problem_mark", None)
@@ -160,6 +163,29 @@ def read_yaml(path: Path) -> tuple[dict[str, Any], dict[str, int]]:
     if not isinstance(data, dict):
         raise ConfigError("a config is a mapping of keys to values", where=str(path), remedy="See config/eval_config.yaml.")
     return data, _lines(node, "", {})
+
+
+def _check_size(data: Any) -> None:
+    """Raise ValueError where aliases, each holding the one before it twice, unfold into more values than a person writes."""
+    todo, count = [data], 0
+    while todo:
+        value = todo.pop()
+        count += 1
+        if count > MAX_VALUES:
+            raise ValueError(f"more than {MAX_VALUES} values, aliases unfolded")
+        todo += value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+
+
+def _check_depth(text: str) -> None:
+    """Raise ValueError for nesting that would overrun the C loader's stack."""
+    depth = 0
+    for event in yaml.parse(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader)):
+        if isinstance(event, yaml.CollectionStartEvent):
+            depth += 1
+        elif isinstance(event, yaml.CollectionEndEvent):
+            depth -= 1
+        if depth > MAX_DEPTH:
+            raise ValueError(f"nested more than {MAX_DEPTH} levels deep")
 
 
 def _leaves(value: Any, at: str = "") -> Iterator[tuple[str, Any]]:
