@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+from pipeline.base.digests import sha256_bytes
 from pipeline.base.errors import ConfigError
 from pipeline.base.rows import Item
 from pipeline.local_model import find_model
@@ -48,7 +49,15 @@ def make_provider(this: Run) -> Provider:
                 raise ConfigError(
                     f"there is no arm {arm!r}", where=config.where(f"provider.accuracy.{arm}"), remedy=f"Known arms: {', '.join(arms)}."
                 )
-        accuracy = {arms[arm].prompt_sha256: p for arm, p in settings.get("accuracy", {}).items()}
+        accuracy: dict[str, float] = {}
+        for arm, p in settings.get("accuracy", {}).items():
+            sent = sha256_bytes((arms[arm].prompt or "").strip().encode())  # as build sends it
+            if accuracy.setdefault(sent, p) != p:
+                raise ConfigError(
+                    f"arm {arm!r} sends the same system prompt as another of a different accuracy",
+                    where=config.where(f"provider.accuracy.{arm}"),
+                    remedy="Give both the same: the simulated provider goes by the prompt.",
+                )
         return SimulatedProvider(this.paths.simulated_remote, Oracle(this), settings, accuracy)
     if name == "local":
         from pipeline.providers.local import LocalProvider
