@@ -38,11 +38,13 @@ class Queue:
         poll_seconds: float,
         start_timeout: float,
         progress: Callable[[str, Shard], None],
+        no_wait: bool = False,
     ) -> None:
         """`slots`: jobs in flight at once; `start_timeout`: seconds by the provider's clock until a job that never started is given up."""
         self.shards = {shard.name: shard for shard in shards}
         self._stop, self._slots, self._limits = stop, slots, limits
         self._poll_seconds, self._start_timeout, self._progress = poll_seconds, start_timeout, progress
+        self._no_wait = no_wait
         self._lock = threading.RLock()
         self._jitter = random.Random(0)
         self.status: dict[str, JobStatus] = {}
@@ -76,6 +78,8 @@ class Queue:
                     return
                 self._launch_promised()
                 self._look_at_all()
+                if self._no_wait and not self._promise(shard):
+                    raise Stopped(f"{shard.name} is not sent yet: no slot is free (--no_wait)", remedy="Run again later.")
             self._wait()
 
     @staticmethod
@@ -131,13 +135,18 @@ class Queue:
             return []
         fitting = _prefix(chosen, cost.__getitem__, budget.left)
         if not fitting:
-            need, next_cost = budget.spent + sum(cost.values()), cost[chosen[0]]
+            need, next_cost = budget.spent + sum(map(self._owed_usd, self.shards.values())), cost[chosen[0]]
             raise Stopped(
                 f"the money cap is reached: ${budget.spent:.6f} of ${budget.cap:.6f} is spent, the next request may cost ${next_cost:.6f}",
-                where="max_usd", remedy=f"With all that {shard.name} owes it needs at most ${need:.6f}: raise --max_usd and run again.",
+                where="max_usd", remedy=f"To be sure of finishing it needs ${need:.6f} in all: raise --max_usd and run again.",
             )  # fmt: skip
         budget.reserve(sum(cost[i] for i in fitting))
         return fitting
+
+    @staticmethod
+    def _owed_usd(shard: Shard) -> float:
+        """What the rest of a shard may cost at most."""
+        return 0.0 if shard.published or shard.in_flight else sum(worst_usd(shard.rows[i], shard.price) for i in shard.owed())
 
     @staticmethod
     def _expected(shard: Shard) -> int:

@@ -127,4 +127,5 @@ def make_queue(this: Run) -> Queue:
         poll_seconds=settings.get("poll_seconds", POLL_SECONDS.get(exp.provider, DEFAULT_POLL_SECONDS)),
         start_timeout=settings.get("start_timeout_hours", 26.0) * HOURS,
         progress=lambda event, shard: this.progress(event, shard.name),
+        no_wait=this.options.no_wait,
     )
