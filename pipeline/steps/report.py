@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from pipeline.base.schemas import write_document
-from pipeline.experiment import TYPES
+from pipeline.experiment import TYPES, Experiment, Trial, Unit
+from pipeline.reporting.numbers import plain
 from pipeline.steps.context import Context
 from pipeline.steps.parse import joined
 from pipeline.steps.provenance import provenance_of
@@ -35,20 +37,13 @@ def run(ctx: Context) -> dict[str, Any]:
 
     this, trial = ctx.run, ctx.the_trial
     paths, exp = this.paths.trial(trial.slug), this.experiment
-    decoding = trial.treatment.decoding
     write_trial_report(
         TrialReportInputs(
             title=exp.config.get("title") or trial.contrast.name,
             contrast={"name": trial.contrast.name, "control": trial.contrast.control, "treatment": trial.contrast.treatment},
-            model=trial.treatment.model.alias,
+            model=of_both(trial, lambda unit: unit.model.alias),
             provider=exp.provider,
-            decoding={
-                "temperature": ", ".join(str(t) for t in trial.temps),
-                "top_p": decoding.top_p,
-                "top_k": decoding.top_k,
-                "max_new_tokens": f"{decoding.max_closed} closed-book, {decoding.max_open} open-book",
-                "replicates": ", ".join(str(exp.samples(t)) for t in trial.temps),
-            },
+            decoding=decoding_of(exp, trial),
             prompts={
                 condition: {"path": unit.arm.prompt_path, "text": unit.arm.prompt or "", "sha256": unit.arm.prompt_sha256}
                 for condition, unit in (("control", trial.control), ("treatment", trial.treatment))
@@ -72,6 +67,28 @@ def run(ctx: Context) -> dict[str, Any]:
         "verdict": verdict["verdict"],
         "report": str(paths.report_html.relative_to(this.root)) if paths.report_html.is_relative_to(this.root) else str(paths.report_html),
     }
+
+
+def of_both(trial: Trial, tell: Callable[[Unit], Any]) -> str:
+    """What is told of both units, once where they agree; arms may override model and decoding."""
+    control, treatment = plain(tell(trial.control)), plain(tell(trial.treatment))
+    return treatment if control == treatment else f"{treatment} (treatment) and {control} (control)"
+
+
+def decoding_of(exp: Experiment, trial: Trial) -> dict[str, str]:
+    """How answers were drawn; formats, tools and stops only where there are any."""
+    told = {
+        "temperature": ", ".join(str(t) for t in trial.temps),
+        "top_p": of_both(trial, lambda unit: unit.decoding.top_p),
+        "top_k": of_both(trial, lambda unit: unit.decoding.top_k),
+        "max_new_tokens": of_both(
+            trial, lambda unit: ", ".join(f"{unit.decoding.max_tokens(kind)} {kind}-book" for kind in sorted(exp.instructions))
+        ),
+        "stop": of_both(trial, lambda unit: " ".join(map(repr, unit.decoding.stop))),
+        "extra_body": of_both(trial, lambda unit: unit.decoding.extra_body.replace("{}", "")),
+        "replicates": ", ".join(str(exp.samples(t)) for t in trial.temps),
+    }
+    return {key: value for key, value in told.items() if key not in ("stop", "extra_body") or value != plain(None)}
 
 
 def changes(ctx: Context) -> list[str]:

@@ -47,6 +47,7 @@ def run(ctx: Context) -> dict[str, Any]:
 
 
 def scoring_settings(this: Run) -> Any:
+    """The ScoringSettings of a run's config."""
     from pipeline.scoring.settings import ScoringSettings
 
     given = this.experiment.settings(("metrics", "unsupported", "abstention"))
