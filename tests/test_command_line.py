@@ -142,6 +142,20 @@ def test_looking_writes_nothing_and_needs_no_key(
     assert everything(project.folder) == before
 
 
+@pytest.mark.parametrize(
+    "name", ["answers.db", ".doit.db", ".digests.json", "run_state.json", "build_manifest.json", "trial_manifest.json", "submission.json"]
+)
+def test_looking_at_damaged_records_does_not_fail_and_leaves_them(parsed: Project, tmp_path: Path, name: str) -> None:
+    project = parsed.copy(tmp_path / "p")
+    for path in (project.folder / "experiments").rglob(f"{name}*"):
+        path.write_bytes(b"\x00garbage{" * 300)
+    before = everything(project.folder)
+    for words in (["list", "--all", "--status"], ["run", "--plan_only"], ["dumpdb"]):
+        done = project.doit(*words)
+        assert done.code == 0 and "Traceback" not in done.text, done.text
+    assert everything(project.folder) == before
+
+
 def test_listing_says_r_for_what_will_run_and_for_all_after_it(empty: Project) -> None:
     letters = empty.letters()
     assert letters["prepare"] == letters["submit"] == letters["archive"] == "R" and "E" not in letters.values()

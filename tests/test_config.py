@@ -226,7 +226,7 @@ def test_no_file_no_mapping_no_yaml_no_utf8(root: Path) -> None:
     (root / "c.yaml").write_bytes(b"model_id: \xff\xfe\n")
     with pytest.raises(ConfigError, match="UTF-8"):
         load(root / "c.yaml", root)
-    assert "nested too deeply" in refused(root, "a: " + "[" * 3000 + "]" * 3000)
+    assert "nested" in refused(root, "a: " + "[" * 3000 + "]" * 3000)
 
 
 PLAIN = st.none() | st.booleans() | st.integers(-3, 70000) | st.floats() | st.text(max_size=6)

@@ -203,14 +203,14 @@ def test_lost_answers_come_back_from_the_store(project: Project) -> None:
     for path in project.the_run.glob("answers/*/*/results.jsonl"):
         path.unlink()
     ran = rerun(project)
-    assert set(ran) == {"poll"}
+    assert set(ran) <= {"poll", "archive"}, "the archive holds submission.json, which counts the reuse"
 
 
 def test_corrupt_submissions_bill_nothing(project: Project) -> None:
     results = project.results()
     for path in project.the_run.glob("answers/*/*/submission.json"):
         path.write_text("{")
-    assert set(rerun(project)) <= {"submit", "poll"}
+    assert set(rerun(project)) <= {"submit", "poll", "archive"}
     assert project.results() == results
 
 
@@ -354,6 +354,22 @@ def test_resume_finishes_an_old_run_from_its_own_snapshot(empty: Project) -> Non
         os.chdir(here)
     assert len(empty.bill()) == 12 and set(empty.bill().values()) == {1}
     assert empty.runs == [run]
+
+
+def test_resume_does_without_a_source_that_is_gone(empty: Project) -> None:
+    """What was prepared from it is there, and its digest is in the snapshot."""
+    empty.run("--to_step", "submit")
+    (empty.folder / "closed.jsonl").unlink()
+    run_id = empty.the_run.name.removeprefix("run_")
+    from doit.doit_cmd import DoitMain
+
+    here = Path.cwd()
+    os.chdir(empty.folder)
+    try:
+        assert DoitMain().run(["run", "--run_id", run_id, "--resume", "--to_step", "parse"]) == 0
+    finally:
+        os.chdir(here)
+    assert set(empty.bill().values()) == {1} and empty.phases()["parse"] == "completed"
 
 
 def test_resume_of_no_run_says_what_there_is(project: Project) -> None:

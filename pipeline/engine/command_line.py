@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import sqlite3
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -43,6 +44,10 @@ class OneLine:
             with contextlib.suppress(OSError):
                 os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return 0
+        except sqlite3.Error as e:
+            hint = "Is the disk full, or a *.db there damaged?"
+            print(f"error: a database of the experiments folder does not work: {e}. {hint}", file=sys.stderr)
+            return FAILED
         except OSError as e:  # a full disk, a folder that may not be written: nobody's defect, so no traceback
             print(f"error: {e.filename or self.get_name()}: {e.strerror or e}. Mend that and run again.", file=sys.stderr)  # type: ignore[attr-defined]
             return FAILED

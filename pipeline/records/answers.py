@@ -45,7 +45,7 @@ class AnswerStore:
         self._db: sqlite3.Connection | None = None
         if readonly:
             if path.exists():
-                self._db = sqlite3.connect(f"file:{path}?mode=ro", uri=True, check_same_thread=False, timeout=30)
+                self._db = self._look()
             return
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
@@ -56,6 +56,18 @@ class AnswerStore:
             for suffix in ("-wal", "-shm"):
                 path.with_name(path.name + suffix).unlink(missing_ok=True)
             self._db = self._open()
+
+    def _look(self) -> sqlite3.Connection | None:
+        # Without a log of writes to be merged the file alone is all there is: opened so, SQLite makes no files of its own beside it.
+        wal = self.path.with_name(f"{self.path.name}-wal")
+        mode = "mode=ro" if wal.exists() and wal.stat().st_size else "mode=ro&immutable=1"
+        db = sqlite3.connect(f"{self.path.absolute().as_uri()}?{mode}", uri=True, check_same_thread=False, timeout=30)
+        try:
+            db.execute("select 1 from answers limit 1").fetchone()
+        except sqlite3.DatabaseError:  # corrupt: a run would put it aside; to look is to see no answers
+            db.close()
+            return None
+        return db
 
     def _open(self) -> sqlite3.Connection:
         db = sqlite3.connect(self.path, check_same_thread=False, timeout=60, isolation_level=None)

@@ -22,11 +22,14 @@ KIND_SIZES = {"squad_v2": "squad_v2_max_items", "nq_open": "nq_open_max_items", 
 
 
 def inputs(ctx: Context) -> list[Path]:
-    """The source files."""
+    """The source files; of a prepared folder that is intact, those that are still there."""
     from pipeline.sources import locate
 
     found = [locate(source, ctx.run.root) for kind in TYPES for source in ctx.run.experiment.sources[kind]]
-    return list(dict.fromkeys(found))
+    found = list(dict.fromkeys(found))
+    if all(p.exists() for p in found) or not intact(ctx.run):
+        return found
+    return [p for p in found if p.exists()]  # what was prepared from the others stays: an old run is finished without them
 
 
 def targets(ctx: Context) -> list[Path]:
