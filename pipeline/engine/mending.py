@@ -58,7 +58,10 @@ def event_log(session: Session) -> None:
     path = session.run.paths.events
     if not path.exists():
         return
+    from pipeline.base.files import Journal
     from pipeline.base.schemas import parse_json, problems
+
+    Journal(path).close()  # cuts a torn last line
 
     for number, line in enumerate(path.read_bytes().split(b"\n")[:-1], 1):
         try:

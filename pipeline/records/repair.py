@@ -36,7 +36,7 @@ def fault_of_state(state: Mapping[str, Any]) -> str | None:
         if entry["what"].startswith(FRESH):
             generation += 1
         elif entry["what"].startswith(REBUILT):
-            generation = int(entry["now"]) if str(entry["now"]).isdigit() else -1
+            generation = int(entry["now"]) if re.fullmatch(r"[0-9]{1,9}", str(entry["now"])) else -1
     if state["generation"] != generation:
         return f"generation is {state['generation']}, but forced[] accounts for {generation}"
     locked = state["locked"]

@@ -41,9 +41,9 @@ def fault_of(document: Mapping[str, Any]) -> str | None:
     for number, attempt in enumerate(document["attempts"]):
         if attempt["number"] != number or attempt["key"] != attempt_key(document, attempt["rows"], number):
             return f"attempts[{number}].key is not that of its rows"
-        if any(first > last for first, last in attempt["rows"] or ()) or attempt["requests"] != len(
-            numbers(attempt["rows"], document["shard"]["requests"])
-        ):
+        spans, requests = attempt["rows"], document["shard"]["requests"]
+        count = requests if spans is None else sum(last - first + 1 for first, last in spans)
+        if any(first > last or last >= requests for first, last in spans or ()) or attempt["requests"] != count:
             return f"attempts[{number}].requests is not the number of its rows"
         if attempt["state"] == "submitted" and not (isinstance(attempt["ids"].get("job"), str) and attempt["ids"]["job"]):
             return f"attempts[{number}] was submitted, but names no job"

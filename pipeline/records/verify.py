@@ -55,8 +55,8 @@ class Verification:
                 for key, shard in unit["shards"].items():
                     self._shard(slug, key, shard)
             counts = {slug: sum(s["requests"] for s in unit["shards"].values()) for slug, unit in build["units"].items()}
-            for manifest in sorted(self.paths.folder.glob("*/results/trial_manifest.json")):
-                self._trial(manifest, counts)
+            for results in sorted(p for p in self.paths.folder.glob("*/results") if p.is_dir()):
+                self._trial(results / "trial_manifest.json", counts)
         self._receipts_of_run()
         self._archive()
         return self.found
@@ -112,7 +112,10 @@ class Verification:
         if not path.exists():
             return
         self.found.files.add(path)
-        for number, line in enumerate(path.read_bytes().split(b"\n")[:-1], 1):
+        lines = path.read_bytes().split(b"\n")
+        if lines[-1]:
+            self.found.wrong(path, f"line {len(lines)} is torn")
+        for number, line in enumerate(lines[:-1], 1):
             try:
                 faults = problems(parse_json(line), "event")
             except ValueError as e:
