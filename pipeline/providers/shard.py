@@ -5,200 +5,31 @@ owing -> intent (durable) -> submitted (job exists) -> settled (rows kept) -> ow
 
 from __future__ import annotations
 
-import contextlib
-import shutil
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
-from functools import cached_property
+from collections.abc import Iterator
 from typing import Any
 
 import msgspec
 
 from pipeline.base.checkpoints import announce
 from pipeline.base.digests import sha256_file
-from pipeline.base.errors import AbidingError, ManifestError, StepError
-from pipeline.base.files import Journal, atomic_writer, write_atomic
-from pipeline.base.rows import Failure, RequestRow, ResultRow, encode, read_rows, readable_rows
-from pipeline.layout import ShardPaths
-from pipeline.providers.money import Budget, Price, worst_usd
-from pipeline.providers.protocol import JobState, JobStatus, Provider, Rejected, Submission, submit
-from pipeline.records.answers import AnswerStore
-from pipeline.records.clock import file_stamp, seconds
-from pipeline.records.events import Events
-from pipeline.records.submission import SubmissionRecord, numbers, ranges
+from pipeline.base.errors import AbidingError, StepError
+from pipeline.base.files import atomic_writer, write_atomic
+from pipeline.base.rows import Failure, ResultRow, encode
+from pipeline.providers.money import worst_usd
+from pipeline.providers.protocol import JobState, JobStatus, Rejected, Submission, submit
+from pipeline.providers.shard_files import Desk, ShardFiles, job_name, reason_of
+from pipeline.records.clock import seconds
+from pipeline.records.submission import numbers, ranges
+
+__all__ = ["Desk", "Shard", "job_name"]
 
 TRUNCATION_WARNING = 0.2  # share of truncated answers from which the first finished shard warns
 
 HOPELESS = 4  # lone rows that failed one after another, unnamed, before the cause is sought elsewhere
 
 
-@dataclass
-class Desk:
-    """What all shards of a run share."""
-
-    run_id: str
-    provider: Provider
-    provider_name: str
-    store: AnswerStore
-    events: Events
-    budget: Budget
-    generation: int
-    max_attempts: int
-    notice: Callable[[str], None]
-    known_jobs: set[str] = field(default_factory=set)
-
-
-def job_name(ids: dict[str, Any]) -> str | None:
-    """The remote job's name among its ids."""
-    name = ids.get("job")
-    return None if name is None else str(name)
-
-
-class Shard:
-    """A shard and its record. Not thread-safe: the queue calls it under its lock."""
-
-    def __init__(
-        self, desk: Desk, paths: ShardPaths, *, unit: str, key: str, model: str, sha256: str, requests: int, price: Price | None
-    ) -> None:
-        """`sha256` and `requests` are the build manifest's; `model` is the provider's name of it."""
-        self.desk, self.paths, self.unit, self.key = desk, paths, unit, key
-        self.model, self.sha256, self.requests, self.price = model, sha256, requests, price
-        self._blind: list[str] = []
-        """Rows given up because a job of them alone failed, unnamed by the provider, since a job last brought answers."""
-        self._written: set[str] = set()
-        self.record = self._load()
-        self.claimed_by: list[str] = []
-        """Owners of the requests that others have under way, as of the last look at the store."""
-
-    @property
-    def name(self) -> str:
-        """`<unit>/t0_p00`."""
-        return f"{self.unit}/{self.key}"
-
-    @property
-    def _owner(self) -> str:
-        return f"{self.desk.run_id}/{self.name}"
-
-    # --- the record ----------------------------------------------------------------------------------------------
-
-    def _new_record(self) -> SubmissionRecord:
-        return SubmissionRecord.new(
-            self.paths.submission,
-            unit=self.unit,
-            key=self.key,
-            sha256=self.sha256,
-            requests=self.requests,
-            generation=self.desk.generation,
-            provider=self.desk.provider_name,
-        )
-
-    def _load(self) -> SubmissionRecord:
-        try:
-            record = SubmissionRecord.load(self.paths.submission)
-        except FileNotFoundError:
-            return self._salvaged(self._new_record())
-        except ManifestError as e:
-            aside = self.paths.submission.with_name(f"{self.paths.submission.name}.corrupt.{file_stamp()}")
-            self.paths.submission.rename(aside)
-            self.desk.events.add("submission_set_aside", shard=self.name, file=aside.name, reason=str(e))
-            self.desk.notice(f"{self.name}: submission.json was corrupt and lies beside as {aside.name}; the provider is asked what it has")
-            return self._salvaged(self._new_record())
-        if record["shard"]["sha256"] != self.sha256 or record["generation"] != self.desk.generation:
-            return self._retire(record)
-        return record
-
-    def _salvaged(self, record: SubmissionRecord) -> SubmissionRecord:
-        # The record is lost, but answers may have been published: taken as they stand where they fit the requests one to one.
-        # Not in a later generation, which must not take an earlier one's answers for its own.
-        if self.desk.generation or not self.paths.results.exists() or not self.paths.rows.exists():
-            return record
-        try:
-            found = self._results()
-        except ManifestError:
-            return record
-        if [row.custom_id for row in found] == [row.custom_id for row in self.rows]:
-            self._keep(row for row in found if row.outcome != "failed")
-            record.document["failed"] = {row.custom_id: _reason(row)[:500] for row in found if row.outcome == "failed"}
-        return record
-
-    def charged_usd(self) -> float:
-        """Dollars that this shard used up so far, in earlier generations too."""
-        total = self.record.charged_usd
-        for path in self.paths.folder.glob("superseded_*/submission.json"):
-            with contextlib.suppress(ManifestError):
-                total += SubmissionRecord.load(path).charged_usd
-        return total
-
-    def _retire(self, record: SubmissionRecord) -> SubmissionRecord:
-        # Other requests, or another generation (`--fresh`): the old record and its answers stay beside, nothing paid is thrown away.
-        if record.open_attempt is not None:
-            self.desk.events.add("attempt_abandoned", shard=self.name, attempt=record.open_attempt["key"], ids=record.open_attempt["ids"])
-        aside = self.paths.folder / f"superseded_g{record['generation']}_{record['shard']['sha256'][:8]}"
-        number = 1
-        while aside.exists():  # requests that changed and changed back: an older record may lie there
-            number += 1
-            aside = aside.with_name(f"{aside.name.partition('.')[0]}.{number}")
-        aside.mkdir(parents=True)
-        for path in (self.paths.results, self.paths.collected, self.paths.submission):
-            if path.exists():
-                path.rename(aside / path.name)
-        return self._new_record()
-
-    # --- rows ----------------------------------------------------------------------------------------------------
-
-    @cached_property
-    def rows(self) -> list[RequestRow]:
-        """The requests, in order. Raises ManifestError where the file is not the one that was built."""
-        rows = list(read_rows(self.paths.rows, RequestRow))
-        if len(rows) != self.requests:
-            raise ManifestError(
-                f"holds {len(rows)} requests, {self.requests} were built",
-                where=str(self.paths.rows),
-                remedy="Rebuild it: doit run --from_step build",
-            )
-        return rows
-
-    @cached_property
-    def _accepted(self) -> dict[str, ResultRow]:
-        """Answers kept so far, by custom_id."""
-        if not self.paths.collected.exists():
-            return {}
-        asked = {row.custom_id for row in self.rows}
-        journal = Journal(self.paths.collected)  # cuts a torn last line
-        journal.close()
-        try:
-            return {row.custom_id: row for row in read_rows(self.paths.collected, ResultRow) if row.custom_id in asked}
-        except ManifestError as e:  # not torn by us: damaged. The store and the jobs have the answers.
-            aside = self.paths.collected.with_name(f"{self.paths.collected.name}.corrupt.{file_stamp()}")
-            self.paths.collected.rename(aside)
-            self.desk.notice(f"{self.name}: collected.jsonl was corrupt and lies beside as {aside.name} ({e})")
-            return {}
-
-    def _keep(self, found: Iterable[ResultRow]) -> None:
-        batch = [row for row in found if row.custom_id not in self._accepted]
-        if not batch:
-            return
-        journal = Journal(self.paths.collected)
-        try:
-            journal.append(b"\n".join(encode(row) for row in batch))
-        finally:
-            journal.close()
-        self._accepted.update((row.custom_id, row) for row in batch)
-
-    def owed(self) -> list[int]:
-        """Numbers of the rows that have no answer yet and were not given up."""
-        given_up = self.record["failed"]
-        return [i for i, row in enumerate(self.rows) if row.custom_id not in self._accepted and row.custom_id not in given_up]
-
-    @property
-    def published(self) -> bool:
-        """True where results.jsonl was published (its digest is the caller's to check)."""
-        return bool(self.record["state"] == "published")
-
-    @property
-    def in_flight(self) -> bool:
-        """True where a job of this shard exists, or may exist."""
-        return self.record.open_attempt is not None
+class Shard(ShardFiles):
+    """A shard on its way. Not thread-safe: the queue calls it under its lock."""
 
     def recollect(self) -> None:
         """results.jsonl is gone or damaged: owe it again, and take what the store and the finished jobs still have. Nothing is sent."""
@@ -218,19 +49,6 @@ class Shard:
                 self.desk.events.add("recollect_failed", shard=self.name, attempt=attempt["key"], message=str(e))
         self._take_from_damaged()
 
-    def _take_from_damaged(self) -> None:
-        """The last resort: rows of results.jsonl as it was found, where neither the store nor a job has the answer any more."""
-        owed = {self.rows[i].custom_id for i in self.owed()}
-        for path in sorted(self.paths.folder.glob(f"{self.paths.results.name}.corrupt.*"), reverse=True):
-            found = [row for row in readable_rows(path, ResultRow) if row.custom_id in owed and row.outcome != "failed"]
-            if found:
-                self._keep(found)
-                self.desk.events.add("taken_from_damaged", shard=self.name, file=path.name, requests=len(found))
-                self.desk.notice(
-                    f"{self.name}: {len(found)} answers stand only in the damaged {path.name}; they are taken as they stand there"
-                )
-                return
-
     def retry_failed(self) -> None:
         """Owe again what was given up."""
         if self.record["failed"]:
@@ -239,9 +57,6 @@ class Shard:
             self._keep(kept)
             self.record.document.update(failed={}, tries={}, state="owing", results=None)
             self.record.save()
-
-    def _results(self) -> list[ResultRow]:
-        return list(read_rows(self.paths.results, ResultRow))
 
     # --- sending -------------------------------------------------------------------------------------------------
 
@@ -436,7 +251,7 @@ class Shard:
         answers = {c: r for c, r in found.items() if r.outcome != "failed"}
         if answers:
             self._blind = []
-        problems = {c: _reason(r) for c, r in found.items() if r.outcome == "failed"}
+        problems = {c: reason_of(r) for c, r in found.items() if r.outcome == "failed"}
         gone = status.state is JobState.LOST and not found
         problems |= {c: f"missing: no row in the results ({status.state.value})" for c in asked if c not in found}
         self._keep(answers.values())
@@ -504,16 +319,6 @@ class Shard:
         self._sweep()
         return True
 
-    def _sweep(self) -> None:
-        """Remove what only mattered on the way. Harmless when repeated: publish comes first."""
-        self.paths.collected.unlink(missing_ok=True)
-        for attempt in self.record["attempts"]:
-            shutil.rmtree(self.paths.attempt(attempt["number"]).parent, ignore_errors=True)
-
 
 def _renamed(row: ResultRow, custom_id: str) -> ResultRow:
     return msgspec.structs.replace(row, custom_id=custom_id)
-
-
-def _reason(row: ResultRow) -> str:
-    return f"{row.error.code}: {row.error.message}" if row.error else "failed: no reason given"
