@@ -39,9 +39,9 @@ class Findings:
 class Verification:
     """The checks of one run folder."""
 
-    def __init__(self, paths: RunPaths, root: Path) -> None:
-        """`root` is the folder of `dodo.py` (or of an unpacked archive)."""
-        self.paths, self.root, self.found = paths, root, Findings()
+    def __init__(self, paths: RunPaths, root: Path, *, packed: bool = False) -> None:
+        """`root` is the folder of `dodo.py`; or (`packed`) of an unpacked archive, which holds no trial manifests."""
+        self.paths, self.root, self.packed, self.found = paths, root, packed, Findings()
 
     def run(self) -> Findings:
         """All checks."""
@@ -175,7 +175,7 @@ class Verification:
             self.found.wrong(results, "answers and requests do not match one to one")
 
     def _trial(self, path: Path, counts: Mapping[str, int]) -> None:
-        manifest = self._document(path, lambda p: read_document(p, "trial_manifest.v2"), required=True)
+        manifest = self._document(path, lambda p: read_document(p, "trial_manifest.v2"), required=not self.packed)
         results = path.parent
         for name in ("significance", "costs", "provenance"):
             self._document(results / f"{name}.json", lambda p, name=name: read_document(p, name), required=False)  # type: ignore[misc]
@@ -237,10 +237,9 @@ def _rows(path: Path) -> list[dict[str, str]] | None:
 
 def verify_archive(manifest: Mapping[str, Any], folder: Path) -> Findings:
     """The checks of an archive unpacked below `folder`: each file against the archive's own manifest, and the run in it unless redacted."""
-    findings = Findings()
     run_folder = next(iter(sorted((folder / "experiments").glob("run_*"))), folder)
     paths = RunPaths(folder / "experiments", run_folder.name.removeprefix("run_"))
-    check = Verification(paths, folder)
+    check = Verification(paths, folder, packed=True)
     for name, said in manifest["files"].items():
         check._bytes(folder / name, said["size"], said["sha256"], "archive_manifest.json")
     present = {p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file() and p.name != "archive_manifest.json"}
