@@ -10,7 +10,7 @@ from pipeline.engine.session import Session
 from pipeline.records.receipts import relative
 from pipeline.records.run_state import STEPS, WITHIN
 
-ORDER = ("prepare", "build", "submit", "poll", "parse", "score", "stats", "costs", "report", "aggregate", "tidy", "archive")
+ORDER = tuple(name for step in STEPS for name in (step, *(inner for inner, outer in WITHIN.items() if outer == step)))
 
 
 @dataclass
