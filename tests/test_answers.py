@@ -121,3 +121,12 @@ def test_what_was_put_survives_the_process(tmp_path: Path) -> None:
     put(store, {"a": row("x")})
     with sqlite3.connect(tmp_path / "answers.db") as other:  # no close, no checkpoint: as after SIGKILL
         assert other.execute("select count(*) from answers").fetchone() == (1,)
+
+
+def test_an_unreadable_answer_is_none_and_makes_room_for_a_new_one(store: AnswerStore, tmp_path: Path) -> None:
+    put(store, {"a": row("x"), "b": row("y")})
+    with sqlite3.connect(tmp_path / "answers.db") as db:
+        db.execute("update answers set row=? where key='a'", (b"\x00damaged",))
+    assert {k: r.text for k, (r, _at) in store.get(["a", "b"], 0).items()} == {"b": "y"}
+    put(store, {"a": row("asked again")})
+    assert store.get(["a"], 0)["a"][0].text == "asked again"

@@ -566,3 +566,45 @@ def test_a_requirement_without_a_verdict_is_not_met(empty: Project) -> None:
     """A script that asks for `better` must not see exit 0 because the run stopped short of the verdict."""
     assert "there is no verdict yet" in empty.run("--to_step", "parse", "--require", "better", code=5).err
     assert "there is no verdict yet" in empty.run("--condition", "control", "--require", "better", code=5).err
+
+
+# --- what is left behind ---------------------------------------------------------------------------------------------
+
+
+def test_what_a_kill_after_publishing_left_is_swept_by_the_next_run(project: Project) -> None:
+    folder = next(project.the_run.glob("answers/*/t0_p00"))
+    (folder / "collected.jsonl").write_text("{}\n")
+    (folder / "attempt_01").mkdir()
+    (folder / "attempt_01" / "rows.jsonl").write_text("{}\n")
+    (project.the_run / ".doit.db").unlink()
+    assert not rerun(project)
+    assert sorted(p.name for p in folder.iterdir()) == ["results.jsonl", "submission.json"]
+
+
+def test_threads_that_ask_for_the_queue_at_once_get_one(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From Python 3.12 on `cached_property` takes no lock: two queues would have slots, money and records of their own."""
+    import time
+
+    import pipeline.steps.composition as composition
+    from pipeline.engine import loader
+    from pipeline.engine.session import Session
+    from pipeline.steps.context import Run
+
+    make_queue, made = composition.make_queue, []
+
+    def slow(run: Run) -> object:
+        time.sleep(0.2)
+        made.append(make_queue(run))
+        return made[-1]
+
+    monkeypatch.setattr(composition, "make_queue", slow)
+    params = {option["name"]: option["default"] for option in loader.AbidingLoader.cmd_options}
+    run = Session(project.folder, {**params, "config": "c.yaml"}, readonly=False).run
+    got: list[object] = []
+    threads = [threading.Thread(target=lambda: got.append(Run.__dict__["queue"].func(run))) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    run.close()
+    assert len(made) == 1 and all(q is made[0] for q in got)

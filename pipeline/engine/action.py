@@ -15,6 +15,7 @@ from pipeline.base.digests import digest
 from pipeline.base.errors import AbidingError, ManifestError, StepError, Stopped
 from pipeline.base.schemas import read_document, write_document
 from pipeline.engine.session import Session
+from pipeline.providers.shard_files import sweep
 from pipeline.records import receipts
 from pipeline.records.manifest import STAGE_OF_STEP
 from pipeline.records.run_state import WITHIN
@@ -188,6 +189,8 @@ class Action:
             announce(f"post-{self.step}")
         else:
             facts = {"rechecked": True}
+            if self.step == "poll":
+                sweep(run.shard_paths(self.ctx.the_shard))  # a kill between publishing and sweeping left it
             if self.ctx.trial is not None:
                 session.manifest(self.ctx.trial).set_stage(STAGE_OF_STEP[self.step], "completed")
         return {"settings": self.settings_digest, "kept": self._kept(), "facts": facts}

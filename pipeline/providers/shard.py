@@ -17,7 +17,7 @@ from pipeline.base.files import atomic_writer, write_atomic
 from pipeline.base.rows import Failure, ResultRow, encode
 from pipeline.providers.money import worst_usd
 from pipeline.providers.protocol import JobState, JobStatus, Rejected, Submission, submit
-from pipeline.providers.shard_files import Desk, ShardFiles, job_name, reason_of
+from pipeline.providers.shard_files import Desk, ShardFiles, job_name, reason_of, sweep
 from pipeline.records.clock import seconds
 from pipeline.records.submission import numbers, ranges
 
@@ -316,7 +316,7 @@ class Shard(ShardFiles):
                 f"{self.name}: {len(failed)} of {self.requests} requests have no answer after {self.desk.max_attempts} attempts; "
                 "try them again: doit run --retry_failed"
             )
-        self._sweep()
+        sweep(self.paths)
         return True
 
 

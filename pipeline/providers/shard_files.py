@@ -205,11 +205,12 @@ class ShardFiles:
     def _results(self) -> list[ResultRow]:
         return list(read_rows(self.paths.results, ResultRow))
 
-    def _sweep(self) -> None:
-        """Remove what only mattered on the way. Harmless when repeated: publish comes first."""
-        self.paths.collected.unlink(missing_ok=True)
-        for attempt in self.record["attempts"]:
-            shutil.rmtree(self.paths.attempt(attempt["number"]).parent, ignore_errors=True)
+
+def sweep(paths: ShardPaths) -> None:
+    """Remove what only mattered on the way to a shard's published answers. Harmless when repeated: publish comes first."""
+    paths.collected.unlink(missing_ok=True)
+    for folder in paths.folder.glob("attempt_*"):
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def reason_of(row: ResultRow) -> str:

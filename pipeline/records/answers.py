@@ -86,8 +86,11 @@ class AnswerStore:
             for chunk in _chunks(list(dict.fromkeys(keys))):
                 marks = ",".join("?" * len(chunk))
                 sql = f"select key, row, answered_at from answers where generation=? and key in ({marks})"
-                for key, blob, at in self._db.execute(sql, (generation, *chunk)):
-                    found[key] = (_decode(blob), at)
+                for key, blob, at in self._db.execute(sql, (generation, *chunk)).fetchall():
+                    try:
+                        found[key] = (_decode(blob), at)
+                    except msgspec.DecodeError:  # damaged: an answer that cannot be read is none, and must not keep a new one out
+                        self._db.execute("delete from answers where key=? and generation=?", (key, generation))
         return found
 
     def known(self, keys: Iterable[str], generation: int) -> set[str]:

@@ -73,7 +73,9 @@ class Run:
     @cached_property
     def events(self) -> Events:
         """The run's event log."""
-        return Events(self.paths.events)
+        with self.manifest_lock:
+            found: Events = self.__dict__.setdefault("events", Events(self.paths.events))
+            return found
 
     @property
     def events_written(self) -> bool:
@@ -152,7 +154,11 @@ class Run:
         """The queue with this run's provider, made when it is first needed."""
         from pipeline.steps.composition import make_queue
 
-        return make_queue(self)
+        with self.manifest_lock:  # two threads that ask at once must not get two queues, each with slots and money of its own
+            if "queue" not in self.__dict__:
+                self.__dict__["queue"] = make_queue(self)
+            made: Queue = self.__dict__["queue"]
+            return made
 
     def close(self) -> None:
         """Let go of provider, stores and logs; keep what was learned about files."""
