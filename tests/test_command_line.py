@@ -53,7 +53,10 @@ def test_a_wrong_step_name_prints_the_allowed_ones(empty: Project, option: str) 
         (["run", "--from_step", "stats", "--to_step", "parse"], "step 'stats' comes after 'parse'"),
         (["run", "--only_step", "stats", "--to_step", "parse"], "--only_step goes neither"),
         (["run", "--no_such_option"], "no_such_option"),
-        (["run", "--limit_items", "many"], "limit_items"),
+        (["run", "--limit_items", "many"], "--limit_items: 'many' is no whole number"),
+        (["run", "--limit_items", "1.5"], "--limit_items: '1.5' is no whole number"),
+        (["run", "--json"], "--json: there is JSON of the plan only"),
+        (["list", "--experiments_dir", "c.yaml"], "not a folder"),
         (["run", "--limit_items", "-3"], "--limit_items: the number is negative"),
         (["run", "--temps", "hot"], "--temps: 'hot' is no temperature"),
         (["run", "--temps", "nan"], "--temps: 'nan' is no temperature"),
@@ -74,7 +77,20 @@ def test_a_wrong_step_name_prints_the_allowed_ones(empty: Project, option: str) 
     ],
 )
 def test_mistakes_are_one_line_and_exit_2(empty: Project, words: list[str], said: str) -> None:
-    assert said in refused(empty, *words)
+    line = refused(empty, *words)
+    assert said in line and "CmdOption" not in line and "<class" not in line, "no dump of doit's options"
+
+
+def test_an_empty_word_is_refused_in_one_line(empty: Project) -> None:
+    child = empty.child("run", "--run_id", "")
+    said = child.communicate()[1]
+    assert child.returncode == 2 and said.startswith("error: an empty word after --run_id") and said.count("\n") == 1
+
+
+@pytest.mark.parametrize("words", [["run", "--help"], ["list", "-h"], ["run", "prepare", "--help"]], ids=" ".join)
+def test_help_is_an_option_too(empty: Project, words: list[str]) -> None:
+    done = empty.doit(*words)
+    assert done.code == 0 and done.out.startswith("PURPOSE") and "--experiments_dir" in done.out and not done.err
 
 
 @pytest.mark.parametrize("step", ["build", "submit", "poll", "parse", "score", "stats", "costs", "report", "archive"])

@@ -48,6 +48,8 @@ class AbidingRun(OneLine, Run):  # type: ignore[misc]
                 where="-P process",
                 remedy="Leave it out: -n uses threads.",
             )
+        if params["json"] and not params["plan_only"]:
+            raise UsageError("there is JSON of the plan only", where="--json", remedy="Add --plan_only, or read the files of the run.")
         params["par_type"] = "thread"
         self.params = params
         return int(super().execute(params, args))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import sqlite3
 import sys
 from collections.abc import Sequence
@@ -31,14 +32,16 @@ class OneLine:
         """Parse and run; every failure we know of becomes one line on stderr and its exit code."""
         loader: Any = self.loader  # type: ignore[attr-defined]
         loader.readonly, loader.exclusive = not self.writes, self.writes and not self.locks_itself
+        if {"--help", "-h"} & set(in_args):
+            print(self.help())  # type: ignore[attr-defined]
+            return 0
         try:
             return int(super().parse_execute(self._options_first(list(in_args))) or 0)  # type: ignore[misc]
         except AbidingError as e:
             print(f"error: {e}", file=sys.stderr)
             return e.exit_code
         except (CmdParseError, InvalidCommand, InvalidDodoFile, InvalidTask) as e:
-            first = str(e).strip().splitlines()[0] if str(e).strip() else type(e).__name__
-            print(f"error: {first} (doit help {self.get_name()} lists what there is)", file=sys.stderr)  # type: ignore[attr-defined]
+            print(f"error: {_in_short(e)} (doit help {self.get_name()} lists what there is)", file=sys.stderr)  # type: ignore[attr-defined]
             return WRONG_USAGE
         except BrokenPipeError:  # `doit list | head`
             with contextlib.suppress(OSError):
@@ -87,3 +90,15 @@ class OneLine:
                 rest.append(word)
             i += 1
         return front + rest
+
+
+def _in_short(error: Exception) -> str:
+    """What doit says of a wrong word, without the list of all options that it puts behind."""
+    lines = str(error).strip().splitlines()
+    if not lines:
+        return type(error).__name__
+    wrong_value = re.match(r"Error parsing parameter '(\w+)' <class '(\w+)'>", lines[0])
+    if wrong_value:
+        name, kind = wrong_value.groups()
+        return f"--{name}: {lines[-1].rpartition(': ')[2]} is no {'whole number' if kind == 'int' else kind}"
+    return lines[0].removeprefix("Error parsing Command: ").partition(" (parsing options:")[0]

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import sys
 from pathlib import Path
 from typing import Any
 
 from doit.cmd_base import DodoTaskLoader
 
-from pipeline.base.errors import ManifestError
+from pipeline.base.errors import ManifestError, UsageError
 from pipeline.engine import options
 from pipeline.engine.backend import DurableSqliteDB
 from pipeline.engine.checker import DigestChecker
@@ -27,6 +28,15 @@ class AbidingLoader(DodoTaskLoader):  # type: ignore[misc]
     """Set by commands other than run that change something: they wait for nobody, but never work beside a run."""
     session: Session
     lock: RunLock | None = None
+
+    def __init__(self) -> None:
+        """Refuse empty words here already: doit's own parser trips over them before any command is asked."""
+        super().__init__()
+        if "" in sys.argv[1:]:
+            given = sys.argv[sys.argv.index("", 1) - 1]
+            remedy = "Is a shell variable unset? Leave the option out for its default."
+            print(f"error: an empty word after {given}. {remedy}", file=sys.stderr)
+            raise SystemExit(UsageError.exit_code)
 
     def setup(self, opt_values: Any) -> None:
         """Change into dodo.py's folder, read the config, open the session. Raises AbidingError."""

@@ -56,6 +56,8 @@ class Session:
         self.adoption_notes: list[str] | None = None
         self.config = self._config(overrides)
         experiments = self.config.resolve(self.config["paths"]["experiments_dir"])
+        if experiments.exists() and not experiments.is_dir():
+            raise UsageError("not a folder", where=str(experiments), remedy="Runs lie in a folder: name one with --experiments_dir.")
         self.cache = DigestCache(experiments / ".digests.json", root, verify=bool(params.get("verify")))
         self.experiment = Experiment(self.config, self.cache.sha256)
         if self.from_snapshot:
