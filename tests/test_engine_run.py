@@ -608,3 +608,30 @@ def test_threads_that_ask_for_the_queue_at_once_get_one(project: Project, monkey
         thread.join()
     run.close()
     assert len(made) == 1 and all(q is made[0] for q in got)
+
+
+# --- the mutation that must be seen --------------------------------------------------------------------------------------
+
+
+def killed_after_the_remote_committed(project: Project) -> None:
+    striker = Striker(project, "run", "--to_step", "parse")
+    striker.hold("submit:created")
+    striker.child.send_signal(signal.SIGKILL)
+    striker.child.wait()
+    assert len(project.bill()) == 6, "the remote has billed; nothing here knows of it yet"
+
+
+def test_look_before_create_finds_the_job_of_a_killed_process(empty: Project) -> None:
+    killed_after_the_remote_committed(empty)
+    empty.run("--to_step", "parse")
+    assert len(empty.bill()) == 12 and set(empty.bill().values()) == {1}
+
+
+def test_without_look_before_create_the_same_kill_pays_twice(empty: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    """If this were not seen here, the test above would prove nothing."""
+    from pipeline.providers.simulated import SimulatedProvider
+
+    killed_after_the_remote_committed(empty)
+    monkeypatch.setattr(SimulatedProvider, "find", lambda self, submission, ids: None)
+    empty.run("--to_step", "parse")
+    assert Counter(empty.bill().values()) == {2: 6, 1: 6}
