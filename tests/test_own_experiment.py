@@ -9,8 +9,10 @@ import re
 import shutil
 import sqlite3
 from pathlib import Path
+from typing import Any
 
 import pytest
+import yaml
 
 from tests.own_project import ROOT, make_project, sh
 
@@ -130,3 +132,48 @@ def test_the_same_on_the_local_model(project: Path) -> None:
     assert len(rows) == 12 and {r["outcome"] for r in rows} <= {"answered", "truncated"}
     assert all(r["answer"] for r in rows) and len({r["answer"] for r in rows}) > 3
     assert (run / "report.html").is_file()
+
+
+MISTAKES = [
+    ({"primary": {"metric": "lable"}}, r"\(primary\.metric\): there is no metric 'lable'.*Known: em, f1,.*label"),
+    ({"primary": {"metric": "label", "type": "open"}}, r"\(primary\.type\): there are no open-book items.*Write all"),
+    ({"primary": {"metric": "label", "temperature": 0.7}}, r"nothing is asked at 0\.7. There are 0\.0"),
+    ({"subgroups": ["gender"]}, r"c\.yaml:\d+ \(subgroups\.0\): no item has 'gender' in its meta. Metadata here: genre, length"),
+    ({"metrics": [{"name": "label", "use": "examples.label_scorer:lable"}]}, r"has no function 'lable'. Functions there: label"),
+    (
+        {"metrics": [{"name": "label", "use": "examples.scorer:label"}]},
+        r"(no module|cannot import) 'examples\.scorer'.*Put the module beside dodo\.py",
+    ),
+    ({"metrics": [{"name": "label", "use": "labell"}]}, r"'labell' is no built-in metric. Write module:function, or one of contains"),
+    ({"task_instructions": {"closed_book": "config/wrong.txt"}}, r"it uses 'gendre', which the item does not have. The item has:.*genre"),
+]
+
+
+@pytest.mark.parametrize(("change", "told"), MISTAKES, ids=[next(iter(c)) + str(n) for n, (c, _t) in enumerate(MISTAKES)])
+def test_a_mistake_in_the_analysis_is_told_before_anything_is_asked(project: Path, change: dict[str, Any], told: str) -> None:
+    """Place, fact and next step in one line; no request was sent for it."""
+    config = yaml.safe_load((project / "config/reviews.yaml").read_text()) | change
+    if "metrics" in change:
+        config["primary"] = {"metric": "correct"}
+    (project / "config/wrong.txt").write_text("{{ gendre }}: {{ question }}")
+    (project / "c.yaml").write_text(yaml.safe_dump(config))
+    said = sh(project, "doit run --dry_run --config c.yaml --experiments_dir mistakes", code=2)
+    assert re.search(told, said), said
+    assert not list((project / "mistakes").glob("simulated_remote.db"))
+
+
+def test_completion_offers_steps_and_subtasks(project: Path) -> None:
+    """The scripts that the page names: bash completes steps, sub-tasks and commands; zsh's lists our flags."""
+    stub = """_get_comp_words_by_ref() {
+  cur=${COMP_WORDS[COMP_CWORD]}; prev=${COMP_WORDS[COMP_CWORD-1]}; words=("${COMP_WORDS[@]}"); cword=$COMP_CWORD
+}
+__ltrim_colon_completions() { :; }
+doit tabcompletion --shell bash > c.bash && source ./c.bash
+try() { COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); _doit; echo "offered ${COMPREPLY[*]}"; }
+try doit ru; try doit run st; try doit run aggregate:"""
+    said = sh(project, stub)
+    offered = [line.removeprefix("offered ").split() for line in said.splitlines() if line.startswith("offered")]
+    assert offered == [["run"], ["stats"], ["aggregate:run"]]
+    zsh = sh(project, "doit tabcompletion --shell zsh")
+    assert all(f"--{flag}[" in zsh for flag in ("config", "dry_run", "trial", "max_usd", "plan_only"))
+    assert "doit tabcompletion --shell bash" in (ROOT / "docs/experiments.md").read_text("utf-8")

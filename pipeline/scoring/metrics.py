@@ -48,7 +48,9 @@ def load(metric: Metric, root: Path | None = None) -> Callable[..., Any]:
             ) from e
         function = getattr(module, function_name, None)  # type: ignore[assignment]
         if not callable(function):
-            raise ConfigError(f"{module_name!r} has no function {function_name!r}", where=where)
+            there = [name for name, value in vars(module).items() if inspect.isfunction(value) and value.__module__ == module.__name__]
+            remedy = f"Functions there: {', '.join(there) or 'none'}."
+            raise ConfigError(f"{module_name!r} has no function {function_name!r}", where=where, remedy=remedy)
     signature = inspect.signature(function)
     try:
         signature.bind(None, "", None, **metric.options)

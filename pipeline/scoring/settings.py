@@ -86,7 +86,7 @@ class ScoringSettings:
 
 def _only(given: Any, known: set[str], where: str) -> None:
     if not isinstance(given, Mapping):
-        raise ConfigError(f"expected keys and values, found {given!r}", where=where)
+        raise ConfigError(f"expected keys and values, found {given!r}", where=where, remedy="As in docs/scoring.md.")
     if unknown := sorted(set(map(str, given)) - known):
         raise ConfigError(f"unknown key {unknown[0]!r}", where=where, remedy=f"Known keys: {', '.join(sorted(known))}.")
 
@@ -126,19 +126,23 @@ def _metric(given: Any, where: str) -> Metric:
     _only(given, {"name", "use", "range", "higher_is_better", "options"}, where)
     name = given.get("name")
     if not isinstance(name, str) or not _NAME.fullmatch(name):
-        raise ConfigError(f"expected a name of letters, digits and _, found {name!r}", where=f"{where}.name")
+        raise ConfigError(f"expected a name of letters, digits and _, found {name!r}", where=f"{where}.name", remedy="As in: name: polite.")
     limits = given.get("range")
     if limits is not None:
         numbers = isinstance(limits, (list, tuple)) and all(isinstance(x, (int, float)) and math.isfinite(x) for x in limits)
         if not numbers or len(limits) != 2:
-            raise ConfigError(f"expected [lowest, highest], found {limits!r}", where=f"{where}.range")
+            raise ConfigError(f"expected [lowest, highest], found {limits!r}", where=f"{where}.range", remedy="As in: range: [0, 1].")
         if limits[0] >= limits[1]:
-            raise ConfigError(f"the lowest value {limits[0]} is not below the highest {limits[1]}", where=f"{where}.range")
+            fact = f"the lowest value {limits[0]} is not below the highest {limits[1]}"
+            raise ConfigError(fact, where=f"{where}.range", remedy="Write the lowest first.")
         limits = (float(limits[0]), float(limits[1]))
     higher = given.get("higher_is_better", True)
     if not isinstance(higher, bool):
-        raise ConfigError(f"expected true or false, found {higher!r}", where=f"{where}.higher_is_better")
+        fact = f"expected true or false, found {higher!r}"
+        raise ConfigError(fact, where=f"{where}.higher_is_better", remedy="Leave it out where more is better.")
     options = given.get("options") or {}
     if not isinstance(options, Mapping) or not all(isinstance(k, str) for k in options):
-        raise ConfigError(f"expected keys and values, found {options!r}", where=f"{where}.options")
+        raise ConfigError(
+            f"expected keys and values, found {options!r}", where=f"{where}.options", remedy="As in: options: {word: please}."
+        )
     return Metric(name, str(given.get("use") or name), limits, higher, dict(options))

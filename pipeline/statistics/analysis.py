@@ -130,7 +130,8 @@ def _primary_comparison(table: ScoreTable, settings: AnalysisSettings, temp: Tem
         return found
     if p.metric not in table.metrics:
         raise ConfigError(f"no metric {p.metric!r}", where="primary.metric", remedy=f"There are {', '.join(table.metrics)}.")
-    raise ConfigError(f"no {p.type} item at temperature {temp} has metric {p.metric!r} in both arms", where="primary")
+    remedy = "Set primary.type to the items there are, or choose a metric that is defined for them."
+    raise ConfigError(f"no {p.type} item at temperature {temp} has metric {p.metric!r} in both arms", where="primary", remedy=remedy)
 
 
 def _is_primary_row(r: Mapping[str, Any], settings: AnalysisSettings, temp: Temp) -> bool:

@@ -18,6 +18,7 @@ from pipeline.base.schemas import write_document
 from pipeline.experiment import TYPES, Experiment, Temp, Unit, answer_settings
 from pipeline.layout import temp_slug
 from pipeline.providers.money import token_bounds
+from pipeline.steps import foresight
 from pipeline.steps.context import Context, Run, ShardRef
 from pipeline.steps.prepare import cluster_of, order_key
 
@@ -57,6 +58,7 @@ def targets(ctx: Context) -> list[Path]:
 def run(ctx: Context) -> dict[str, Any]:
     """Write the unit's shards and enter them in the manifest."""
     this, unit = ctx.run, ctx.the_unit
+    foresight.check(this)
     shards = {}
     for temp in this.experiment.unit_temps[unit.slug]:
         refs = [s for s in this.layout[unit.slug] if s.temp == temp]

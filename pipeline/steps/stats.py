@@ -10,6 +10,7 @@ from pipeline.base.schemas import write_document
 from pipeline.experiment import TYPES, Trial
 from pipeline.providers.money import price_of
 from pipeline.steps.context import Context, Run
+from pipeline.steps.foresight import check_subgroups
 
 SETTINGS = ("stats", "primary", "metrics", "subgroups", "pricing", "use_batch_api")
 CODE = ("pipeline/statistics", "pipeline/steps/stats.py")
@@ -80,8 +81,10 @@ def _groups(this: Run) -> dict[str, dict[str, str]]:
     """Declared factor -> item key -> group, from the items' metadata."""
     factors = this.experiment.config.get("subgroups") or []
     groups: dict[str, dict[str, str]] = {factor: {} for factor in factors}
-    for kind in TYPES if factors else ():
-        for item in read_rows(this.item_file(kind), Item):
+    if factors:
+        items = [item for kind in TYPES for item in read_rows(this.item_file(kind), Item)]
+        check_subgroups(this.experiment.config, items)
+        for item in items:
             for factor in factors:
                 if item.meta.get(factor) not in (None, ""):
                     groups[factor][item.key] = str(item.meta[factor])
