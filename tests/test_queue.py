@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import threading
 import time
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from pipeline.base.errors import StepError, Stopped
 from pipeline.base.rows import RequestRow, Usage
 from pipeline.providers.money import token_bounds, worst_usd
 from pipeline.providers.protocol import Ambiguous, JobState, JobStatus, Limits, NoRoomNow, Submission
+from pipeline.records.answers import AnswerStore
 from pipeline.records.lock import RunLock
 from pipeline.records.submission import SubmissionRecord
 from tests.desk import PRICE, Office, Remote, Scripted, answer, finish, office
@@ -289,6 +291,25 @@ def test_a_second_run_waits_for_a_living_one(tmp_path: Path) -> None:
     assert not waiting.is_alive()
     assert desk.remote.asked() == {"1": 1, "2": 1}
     assert [r.text for r in second.results("z")] == ["to 1", "to 2"]
+
+
+def test_an_answer_that_comes_between_look_and_claim_is_not_paid_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The other run answers, and lets go of its claim, just after this one saw no answer and just before it claims."""
+    desk = office(tmp_path)
+    first = desk.queue(a=rows(1, 2))
+    first.submit("a/t0_p00")
+    claim = AnswerStore.claim
+
+    def late(self: AnswerStore, keys: Iterable[str], generation: int, owner: str) -> dict[str, str]:
+        if owner.startswith("r2/"):
+            first.wait("a/t0_p00")
+        return claim(self, keys, generation, owner)
+
+    monkeypatch.setattr(AnswerStore, "claim", late)
+    second = other_run(desk)
+    finish(second.queue(z=rows(2, 1, 3)))
+    assert desk.remote.asked() == {"1": 1, "2": 1, "3": 1}
+    assert [r.text for r in second.results("z")] == ["to 2", "to 1", "to 3"]
 
 
 def test_a_dead_run_with_a_job_under_way_is_named(tmp_path: Path) -> None:

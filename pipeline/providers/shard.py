@@ -14,7 +14,7 @@ from pipeline.base.checkpoints import announce
 from pipeline.base.digests import sha256_file
 from pipeline.base.errors import AbidingError, StepError
 from pipeline.base.files import atomic_writer, write_atomic
-from pipeline.base.rows import Failure, ResultRow, encode
+from pipeline.base.rows import Failure, RequestRow, ResultRow, encode
 from pipeline.providers.money import worst_usd
 from pipeline.providers.protocol import JobState, JobStatus, Rejected, Submission, submit
 from pipeline.providers.shard_files import Desk, ShardFiles, job_name, reason_of, sweep
@@ -62,21 +62,27 @@ class Shard(ShardFiles):
 
     def reuse(self) -> set[str]:
         """Take answers that the store has. Returns the custom_ids claimed by others, which are worth waiting for."""
-        owed = [self.rows[i] for i in self.owed()]
-        stored = self.desk.store.get((row.answer_key for row in owed), self.desk.generation)
-        if stored:
-            found = [_renamed(stored[row.answer_key][0], row.custom_id) for row in owed if row.answer_key in stored]
-            self._keep(found)
-            times = [at for _row, at in stored.values()]
-            reused = self.record["reused"]
-            reused["requests"] += len(found)
-            reused["oldest"] = min([*times, *([reused["oldest"]] if reused["oldest"] else [])])
-            reused["newest"] = max([*times, *([reused["newest"]] if reused["newest"] else [])])
-            self.record.save()
-            owed = [row for row in owed if row.answer_key not in stored]
+        owed = self._take_stored([self.rows[i] for i in self.owed()])
         others = self.desk.store.claim((row.answer_key for row in owed), self.desk.generation, self._owner)
+        # Who answers lets go of the claim: between the look and the claim the answer may have come, and its claim gone.
+        owed = self._take_stored(owed) if len(others) < len(owed) else owed
         self.claimed_by = sorted(set(others.values()))
         return {row.custom_id for row in owed if row.answer_key in others}
+
+    def _take_stored(self, owed: list[RequestRow]) -> list[RequestRow]:
+        """Keep what the store has of `owed`; returns the rest."""
+        stored = self.desk.store.get((row.answer_key for row in owed), self.desk.generation)
+        if not stored:
+            return owed
+        found = [_renamed(stored[row.answer_key][0], row.custom_id) for row in owed if row.answer_key in stored]
+        self._keep(found)
+        times = [at for _row, at in stored.values()]
+        reused = self.record["reused"]
+        reused["requests"] += len(found)
+        reused["oldest"] = min([*times, *([reused["oldest"]] if reused["oldest"] else [])])
+        reused["newest"] = max([*times, *([reused["newest"]] if reused["newest"] else [])])
+        self.record.save()
+        return [row for row in owed if row.answer_key not in stored]
 
     def sendable(self) -> list[int]:
         """What an attempt may hold: owed, not claimed by others, each content once; fewer where whole jobs failed (splitting)."""
