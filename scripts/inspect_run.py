@@ -84,6 +84,9 @@ def _requests(run: Path) -> list[str]:
             )
     found += [f"custom_id {c} stands {n} times in the shards" for c, n in asked.items() if n > 1]
     for path in sorted(run.glob("*/results/predictions.csv")):
+        if not (path.parent / "trial_manifest.json").exists():
+            found.append(f"{path.parent.parent.name}: no trial manifest")
+            continue
         with open(path, newline="", encoding="utf-8") as f:
             parsed = Counter(row["custom_id"] for row in csv.DictReader(f))
         units = json.loads((path.parent / "trial_manifest.json").read_bytes())["trial"]["units"].values()
