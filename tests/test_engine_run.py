@@ -7,6 +7,7 @@ import os
 import shutil
 import signal
 import sqlite3
+import subprocess
 import threading
 from collections import Counter
 from pathlib import Path
@@ -579,6 +580,17 @@ def test_what_a_kill_after_publishing_left_is_swept_by_the_next_run(project: Pro
     (project.the_run / ".doit.db").unlink()
     assert not rerun(project)
     assert sorted(p.name for p in folder.iterdir()) == ["results.jsonl", "submission.json"]
+
+
+def test_what_a_killed_writer_left_beside_the_runs_is_swept_and_a_living_one_spared(project: Project) -> None:
+    gone = subprocess.Popen(["true"])
+    gone.wait()
+    experiments = project.folder / "experiments"
+    dead, alive = (experiments / f".digests.json.abiding-tmp-{pid}" for pid in (gone.pid, os.getppid()))
+    dead.touch()
+    alive.touch()
+    assert not rerun(project)
+    assert not dead.exists() and alive.exists()
 
 
 def test_threads_that_ask_for_the_queue_at_once_get_one(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
