@@ -6,7 +6,6 @@ damages one file of one of the two, then does what `doit run` does with it, in t
 
 from __future__ import annotations
 
-import argparse
 import random
 import shutil
 import sqlite3
@@ -31,13 +30,16 @@ from pipeline.records import snapshot
 from pipeline.records.repair import fault_of_build, fault_of_prepared
 from pipeline.records.run_state import RunState
 from pipeline.records.submission import SubmissionRecord
+from scripts.edge import Parser, command
 from scripts.mutations import MUTATIONS
 
 PROJECT = Path(__file__).resolve().parents[1]
 CONFIG = """provider: {{name: simulated, polls_per_job: 2}}
 model_id: m
 max_new_tokens: {{closed_book: 8, open_book: 8}}
-sources: {{closed_book: [{{kind: jsonl, path: config/sample/closed_book.jsonl}}], open_book: [{{kind: jsonl, path: config/sample/open_book.jsonl}}]}}
+sources:
+  closed_book: [{{kind: jsonl, path: config/sample/closed_book.jsonl}}]
+  open_book: [{{kind: jsonl, path: config/sample/open_book.jsonl}}]
 sizes: {{closed_book_max_items: 2, open_book_max_items: 2}}
 prompt_sets: {{s: {{control: config/prompts/control.txt, treatment: config/prompts/operational_only.txt}}}}
 """
@@ -76,6 +78,8 @@ class Bench:
     def __init__(self, root: Path) -> None:
         """Run the experiment in `root`, which is empty."""
         self.root = root
+        self.reasons: Counter[str] = Counter()
+        """What was refused, and why."""
         shutil.copytree(PROJECT / "config", root / "config")
         (root / "dodo.py").write_text("")
         (root / "config/eval_config.yaml").write_text(CONFIG.format())
@@ -174,8 +178,6 @@ class Bench:
             wrong.append(f"{where}: predictions.csv came out otherwise")
         return path.name, outcome, wrong
 
-    reasons: Counter[str] = Counter()
-
 
 def accepted(path: Path, root: Path) -> bool:
     """Whether the damaged file still says something that can be true: then it lives on, and changes as its like do."""
@@ -196,8 +198,8 @@ def accepted(path: Path, root: Path) -> bool:
         else:
             name = {"trial_manifest.json": "trial_manifest.v2"}.get(path.name, path.stem)
             document = parse_json(path.read_bytes())
-            check = {"build_manifest": fault_of_build, "prepared_manifest": fault_of_prepared}.get(path.stem, lambda _d: None)
-            return not problems(document, name) and check(document) is None
+            check = {"build_manifest": fault_of_build, "prepared_manifest": fault_of_prepared}.get(path.stem)
+            return not problems(document, name) and (check is None or check(document) is None)
     except (AbidingError, ValueError):
         return False
     return True
@@ -206,7 +208,6 @@ def accepted(path: Path, root: Path) -> bool:
 def fuzz(mutations: int, seed: int, root: Path, *, seconds: float | None = None) -> Iterator[tuple[int, Bench, Result]]:
     """Do the rounds; yields after each. The same seed damages the same files in the same ways."""
     bench, result = Bench(root), Result()
-    bench.reasons = Counter()
     end = None if seconds is None else time.monotonic() + seconds
     for number in range(mutations):
         kind, outcome, wrong = bench.round(random.Random(f"{seed}/{number}"))
@@ -218,9 +219,10 @@ def fuzz(mutations: int, seed: int, root: Path, *, seconds: float | None = None)
             return
 
 
+@command
 def main(argv: Sequence[str] | None = None) -> int:
     """Exit 0 where nothing went wrong, 1 else."""
-    p = argparse.ArgumentParser(prog="python -m scripts.fuzz_records", description=__doc__)
+    p = Parser(prog="python -m scripts.fuzz_records", description=__doc__)
     p.add_argument("--mutations", type=int, default=1000, metavar="N")
     p.add_argument("--seed", type=int, default=1)
     p.add_argument("--seconds", type=float, help="stop after so long")
@@ -229,8 +231,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     fast = Path("/dev/shm")
     began = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="abiding-fuzz-", dir=fast if fast.is_dir() else None) as folder:
-        done, bench, result = 0, None, Result()
+        done, reasons, result = 0, Counter[str](), Result()
         for done, bench, result in fuzz(args.mutations, args.seed, Path(folder) / "project", seconds=args.seconds):
+            reasons = bench.reasons
             if done % 500 == 0:
                 print(f"{done}: {dict(result.outcomes)}", file=sys.stderr, flush=True)
     print(f"{done} mutations, seed {args.seed}, {time.monotonic() - began:.0f} s")
@@ -239,13 +242,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     for kind in KINDS:
         print(f"{kind:<24}" + "".join(f"{result.by_kind[kind, o]:>18}" for o in outcomes))
     print(f"{'all':<24}" + "".join(f"{result.outcomes[o]:>18}" for o in outcomes))
-    print(
-        f"tracebacks {result.outcomes['TRACEBACK']}, originals lost or bytes changed or billed twice {len(result.faults) - result.outcomes['TRACEBACK']}"
-    )
+    tracebacks = result.outcomes["TRACEBACK"]
+    print(f"tracebacks {tracebacks}; originals lost, results changed or requests billed twice {len(result.faults) - tracebacks}")
     for fault in result.faults[:20]:
         print(fault)
-    if args.reasons and bench is not None:
-        for reason, count in bench.reasons.most_common(40):
+    if args.reasons:
+        for reason, count in reasons.most_common(40):
             print(f"{count:6} {reason}")
     return 1 if result.faults else 0
 

@@ -166,5 +166,6 @@ def _places(value: Any) -> Any:
 
 
 MUTATIONS: tuple[Mutation, ...] = (
-    truncated, cut, flipped, zeroed, inserted, replaced, with_bom, doubled_line, swapped_lines, other_digit, other_number, other_value, other_value, other_value,
+    truncated, cut, flipped, zeroed, inserted, replaced, with_bom, doubled_line, swapped_lines,
+    other_digit, other_number, other_value, other_value, other_value,
 )  # fmt: skip
