@@ -22,8 +22,8 @@ run: setup ## the default experiment on the local model, to the report
 plan: setup ## what `make run` would do, and what it would cost
 	doit run --plan_only
 
-test: setup ## the tests
-	pytest
+test: setup ## the tests, a file a worker
+	pytest -n auto --dist loadfile
 
 check: setup ## lint, types, layers
 	ruff check .
