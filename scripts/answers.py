@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import msgspec
@@ -17,12 +17,12 @@ from pipeline.layout import RunPaths, find_root
 from pipeline.records.answers import AnswerStore
 from pipeline.records.run_state import RunState
 from pipeline.records.submission import SubmissionRecord
-from scripts.edge import command
+from scripts.edge import Parser, command
 
 
 def parser() -> argparse.ArgumentParser:
     """The command line of this script."""
-    p = argparse.ArgumentParser(prog="python -m scripts.answers", description=__doc__)
+    p = Parser(prog="python -m scripts.answers", description=__doc__)
     p.add_argument("--experiments_dir", default="experiments", help="folder of runs [default: experiments]")
     verbs = p.add_subparsers(dest="verb", required=True)
     verbs.add_parser("show", help="answers by provider, model and generation, with their age").add_argument("--json", action="store_true")
@@ -108,7 +108,7 @@ def show(store: AnswerStore, as_json: bool) -> int:
 
 
 @command
-def main(argv: list[str] | None = None) -> int:
+def main(argv: Sequence[str] | None = None) -> int:
     """Do what the verb says."""
     args = parser().parse_args(argv)
     experiments = find_root() / args.experiments_dir

@@ -3,27 +3,21 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NoReturn
 
-from pipeline.base.errors import AbidingError, UsageError
+from pipeline.base.errors import UsageError
 from pipeline.base.schemas import read_document
 from pipeline.layout import RunPaths, find_root
 from pipeline.records import tarball
+from scripts.edge import Parser, command
 
 NEXT = """unpack and re-run it: tar xzf {name} && doit run --run_id {run_id} --resume --from_step parse"""
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise UsageError(message, remedy="See python -m scripts.archive --help.")
-
-
 def parser() -> argparse.ArgumentParser:
     """The command line of this script."""
-    p = _Parser(prog="python -m scripts.archive", description=__doc__)
+    p = Parser(prog="python -m scripts.archive", description=__doc__)
     p.add_argument("run_id", metavar="RUN_ID")
     p.add_argument("--experiments_dir", default="experiments")
     p.add_argument("--redact", action="store_true", help="drop all texts (prompts, items, answers, reports), keep scores and statistics")
@@ -32,15 +26,12 @@ def parser() -> argparse.ArgumentParser:
     return p
 
 
+@command
 def main(argv: Sequence[str] | None = None) -> int:
     """Exit 0 when it is written; 2 for wrong usage or an unfinished run."""
-    try:
-        args = parser().parse_args(argv)
-        root = find_root()
-        print(pack(root, RunPaths(root / args.experiments_dir, args.run_id), redact=args.redact, incomplete=args.incomplete, out=args.out))
-    except AbidingError as e:
-        print(f"error: {e}", file=sys.stderr)
-        return e.exit_code
+    args = parser().parse_args(argv)
+    root = find_root()
+    print(pack(root, RunPaths(root / args.experiments_dir, args.run_id), redact=args.redact, incomplete=args.incomplete, out=args.out))
     return 0
 
 

@@ -4,30 +4,25 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
-from pipeline.base.errors import AbidingError, ManifestError, UsageError
+from pipeline.base.errors import ManifestError, UsageError
 from pipeline.base.schemas import read_document
 from pipeline.config import read_yaml
 from pipeline.layout import RunPaths, find_root
 from pipeline.records.run_state import RunState
 from scripts.compare_scores import arm_rows, item_digests, paired
+from scripts.edge import Parser, command
 
 HASHES = ("request_hash", "config_hash", "primary_hash")
 SHOWN = 60
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise UsageError(message, remedy="See python -m scripts.compare_runs --help.")
-
-
 def parser() -> argparse.ArgumentParser:
     """The command line of this script."""
-    p = _Parser(prog="python -m scripts.compare_runs", description=__doc__)
+    p = Parser(prog="python -m scripts.compare_runs", description=__doc__)
     p.add_argument("a", metavar="A", help="a run's id")
     p.add_argument("b", metavar="B", help="another run's id")
     p.add_argument("--experiments_dir", default="experiments")
@@ -35,15 +30,12 @@ def parser() -> argparse.ArgumentParser:
     return p
 
 
+@command
 def main(argv: Sequence[str] | None = None) -> int:
     """Exit 0; 2 for wrong usage or a run that is not there."""
-    try:
-        args = parser().parse_args(argv)
-        root = find_root()
-        found = compare(RunPaths(root / args.experiments_dir, args.a), RunPaths(root / args.experiments_dir, args.b), root)
-    except AbidingError as e:
-        print(f"error: {e}", file=sys.stderr)
-        return e.exit_code
+    args = parser().parse_args(argv)
+    root = find_root()
+    found = compare(RunPaths(root / args.experiments_dir, args.a), RunPaths(root / args.experiments_dir, args.b), root)
     if args.json:
         print(json.dumps(found, indent=2))
     else:

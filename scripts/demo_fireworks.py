@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +44,7 @@ def start_server(root: Path, config: Mapping[str, Any], memory: Path) -> int:
 
 
 @command
-def main(argv: list[str] | None = None) -> int:
+def main(argv: Sequence[str] | None = None) -> int:
     """Start the server, then become `doit run` with the arguments given."""
     arguments = sys.argv[1:] if argv is None else argv
     root = find_root()

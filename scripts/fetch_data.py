@@ -11,10 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.base.digests import sha256_file
-from pipeline.base.errors import AbidingError, StepError, UsageError
+from pipeline.base.errors import StepError, UsageError
 from pipeline.base.files import atomic_writer
 from pipeline.sources.cache import cache_names, cached, url_name
 from pipeline.sources.download import BLOCK, download
+from scripts.edge import Parser, command
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,7 @@ SMALL = ("squad_v2", "nq_open")
 
 def parser() -> argparse.ArgumentParser:
     """The command line of this script."""
-    p = argparse.ArgumentParser(prog="python -m scripts.fetch_data", description=__doc__)
+    p = Parser(prog="python -m scripts.fetch_data", description=__doc__)
     p.add_argument("names", nargs="*", metavar="NAME", help=f"{', '.join(OFFICIAL)} (default: {' and '.join(SMALL)}; triviaqa is 2.5 GB)")
     p.add_argument("--dest", type=Path, default=Path("data/raw"), help="folder to fetch into (default: data/raw)")
     p.add_argument("--config", type=Path, help="fetch the URLs under `sources` of this config instead")
@@ -129,6 +130,7 @@ def _one(dataset: Dataset, target: Path) -> int:
     return 0
 
 
+@command
 def main(argv: Sequence[str] | None = None) -> int:
     """Run; returns the exit code: 0, 1 where something could not be fetched, 2 for wrong usage (one line on stderr each)."""
     args = parser().parse_args(argv)
@@ -138,9 +140,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     try:
         return max([_one(dataset, target) for dataset, target in list(chosen(args))], default=0)
-    except AbidingError as e:
-        print(f"error: {e}", file=sys.stderr)
-        return e.exit_code
     except KeyboardInterrupt:
         print("interrupted; run it again, it goes on where it stopped", file=sys.stderr)
         return 130

@@ -7,13 +7,13 @@ import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from pipeline.base.digests import sha256_file
 from pipeline.base.errors import AbidingError, UsageError
 from pipeline.base.files import write_atomic
 from pipeline.layout import find_root
 from scripts import init_config
+from scripts.edge import Parser, command
 from scripts.init_data import Data, examine
 
 PROVIDERS = ("local", "fireworks", "openai", "anthropic", "openai_compatible", "vllm_file")
@@ -22,7 +22,7 @@ BUNDLED_MODEL = "SmolLM2-135M-Instruct"
 
 def parser() -> argparse.ArgumentParser:
     """The command line of this script."""
-    p = argparse.ArgumentParser(prog="python -m scripts.init", description=__doc__)
+    p = Parser(prog="python -m scripts.init", description=__doc__)
     p.add_argument("--control", metavar="FILE|TEXT", help="the control's system prompt, a file or the text itself; '' for none")
     p.add_argument("--treatment", metavar="[NAME=]FILE|TEXT", action="append", help="the treatment's system prompt; may be repeated")
     p.add_argument("--data", metavar="FILE", help="questions: .csv, .tsv or .jsonl, or an official file with --kind")
@@ -197,15 +197,13 @@ def make(args: argparse.Namespace, root: Path, interactive: bool) -> list[str]:
     ]
 
 
-def main(argv: Sequence[str] | None = None, tell: Any = print) -> int:
+@command
+def main(argv: Sequence[str] | None = None) -> int:
     """Run; returns the exit code (0, or 2 with one line on stderr)."""
     args = parser().parse_args(argv)
     try:
         for line in make(args, find_root(), sys.stdin.isatty()):
-            tell(line)
-    except AbidingError as e:
-        print(f"error: {e}", file=sys.stderr)
-        return e.exit_code
+            print(line)
     except KeyboardInterrupt:
         print("\ninterrupted; nothing was written", file=sys.stderr)
         return 130

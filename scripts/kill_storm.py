@@ -6,7 +6,6 @@ remote's transaction), half at a random instant. Every finished run is inspected
 
 from __future__ import annotations
 
-import argparse
 import json
 import random
 import shutil
@@ -14,11 +13,12 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 from pipeline.base.errors import UsageError
 from pipeline.records.run_state import STEPS, WITHIN
-from scripts.edge import command
+from scripts.edge import Parser, command
 from scripts.inspect_run import problems_of, result_files, the_run
 from scripts.strikes import Ended, kill, make_project, run_child, warm_up
 
@@ -107,9 +107,9 @@ def _tail(ended: Ended) -> str:
 
 
 @command
-def main(argv: list[str] | None = None) -> int:
+def main(argv: Sequence[str] | None = None) -> int:
     """Run the storm; exit 1 where anything was lost, doubled or changed."""
-    parser = argparse.ArgumentParser(prog="python -m scripts.kill_storm", description=__doc__)
+    parser = Parser(prog="python -m scripts.kill_storm", description=__doc__)
     parser.add_argument("--kills", type=int, default=200, help="kills that must land [default: 200]")
     parser.add_argument("--seed", type=int, default=1, help="of the random moments [default: 1]")
     parser.add_argument("--items", type=int, default=4, help="items per source [default: 4]")

@@ -4,44 +4,38 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
-from pipeline.base.errors import AbidingError, ManifestError, UsageError
+from pipeline.base.errors import ManifestError, UsageError
 from pipeline.base.schemas import read_document
 from pipeline.layout import RunPaths, find_root
 from pipeline.records import legacy, lock
 from pipeline.records.run_state import INTERRUPTED, STEPS, RunState
 from pipeline.records.submission import SubmissionRecord
+from scripts.edge import Parser, command
 
 LETTERS = {"completed": "#", "in_progress": "~", "stopped": "!", "failed": "x", "not_started": "."}
-
-
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise UsageError(message, remedy="See python -m scripts.list_runs --help.")
 
 
 def parser() -> argparse.ArgumentParser:
     """The command line of this script."""
     legend = ", ".join(f"{letter} {status}" for status, letter in LETTERS.items())
-    p = _Parser(prog="python -m scripts.list_runs", description=__doc__, epilog=f"phases, in the order {' '.join(STEPS)}: {legend}")
+    p = Parser(prog="python -m scripts.list_runs", description=__doc__, epilog=f"phases, in the order {' '.join(STEPS)}: {legend}")
     p.add_argument("--experiments_dir", default="experiments")
     p.add_argument("--json", action="store_true", help="print everything as JSON")
     return p
 
 
+@command
 def main(argv: Sequence[str] | None = None) -> int:
     """Exit 0; 2 for wrong usage."""
-    try:
-        args = parser().parse_args(argv)
-        experiments = find_root() / args.experiments_dir
-        runs = list_runs(experiments)
-    except AbidingError as e:
-        print(f"error: {e}", file=sys.stderr)
-        return e.exit_code
+    args = parser().parse_args(argv)
+    experiments = find_root() / args.experiments_dir
+    if experiments.exists() and not experiments.is_dir():
+        raise UsageError("not a folder", where=str(experiments), remedy="Runs lie in a folder: name one with --experiments_dir.")
+    runs = list_runs(experiments)
     if args.json:
         print(json.dumps(runs, indent=2))
     elif not runs:

@@ -8,22 +8,18 @@ import sys
 from collections.abc import Sequence
 from math import ceil, isfinite
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
-from pipeline.base.errors import AbidingError, UsageError
+from pipeline.base.errors import UsageError
 from pipeline.statistics import planning
 from pipeline.statistics.planning import Components
+from scripts.edge import Parser, command
 
 EPILOG = """examples:
   python -m scripts.power --pilot experiments/run_X/TRIAL/results/per_item_scores.csv --effect 0.03 --usd_per_answer 0.0004
   python -m scripts.power --discordance 0.2 --effect 0.05
   python -m scripts.power --between 0.05 --within 0.30 --effect 0.03 --replicates 1,3,5 --cluster_size 10 --icc 0.05
 """
-
-
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise UsageError(message, remedy="See python -m scripts.power --help.")
 
 
 def _replicates(text: str) -> list[int]:
@@ -54,7 +50,7 @@ def parser() -> argparse.ArgumentParser:
     """The command line of this script."""
     positive = _number(0, 1e308)
     free = _number(0, 1e308, zero=True)
-    p = _Parser(prog="python -m scripts.power", description=__doc__, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p = Parser(prog="python -m scripts.power", description=__doc__, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter)
     spread = p.add_argument_group("how items spread (a pilot, or one of the assumptions)")
     spread.add_argument("--pilot", type=Path, metavar="CSV", help="per_item_scores.csv of a pilot run")
     spread.add_argument("--metric", default="correct", help="of the pilot (default correct)")
@@ -232,14 +228,11 @@ def table(found: dict[str, Any]) -> str:
     return "\n".join([*lines, *([""] if found["notes"] else []), *found["notes"]])
 
 
+@command
 def main(argv: Sequence[str] | None = None) -> int:
     """Run; returns the exit code (0, or 2 with one line on stderr)."""
-    try:
-        args = parser().parse_args(argv)
-        found = plan(args)
-    except AbidingError as e:
-        print(f"error: {e}", file=sys.stderr)
-        return e.exit_code
+    args = parser().parse_args(argv)
+    found = plan(args)
     print(json.dumps(found, indent=2) if args.json else table(found))
     return 0
 

@@ -9,14 +9,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from pipeline.base.errors import AbidingError, UsageError
+from pipeline.base.errors import UsageError
 from pipeline.scoring import totals
 from pipeline.scoring.abstention import DEFAULT_PATTERNS, compiled
+from scripts.edge import Parser, command
 
 
 def parser() -> argparse.ArgumentParser:
     """The command line of this script."""
-    p = argparse.ArgumentParser(prog="python -m scripts.score_predictions", description=__doc__)
+    p = Parser(prog="python -m scripts.score_predictions", description=__doc__)
     p.add_argument("--dataset", required=True, choices=("squad_v2", "nq_open", "triviaqa"))
     p.add_argument("--data", required=True, type=Path, help="the official data file (NQ-open: JSONL)")
     p.add_argument("--predictions", required=True, type=Path, help="JSON object {id: answer text}; NQ-open: keyed by question")
@@ -62,15 +63,10 @@ def score(args: argparse.Namespace) -> dict[str, Any]:
     return total[args.dataset](questions, texts)
 
 
+@command
 def main(argv: Sequence[str] | None = None) -> int:
     """Run; returns the exit code (0, or 2 with one line on stderr)."""
-    args = parser().parse_args(argv)
-    try:
-        result = score(args)
-    except AbidingError as e:
-        print(f"error: {e}", file=sys.stderr)
-        return e.exit_code
-    print(json.dumps(result, indent=2))
+    print(json.dumps(score(parser().parse_args(argv)), indent=2))
     return 0
 
 

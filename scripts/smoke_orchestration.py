@@ -6,7 +6,6 @@ very point. After the strike the folder is copied, so that one copy goes on with
 
 from __future__ import annotations
 
-import argparse
 import json
 import multiprocessing
 import os
@@ -14,13 +13,13 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from pipeline.base.errors import UsageError
-from scripts.edge import command
+from scripts.edge import Parser, command
 from scripts.inspect_run import problems_of, result_files, the_run
 from scripts.strikes import Ended, kill, make_project, run_child, terminate, warm_up
 
@@ -102,9 +101,9 @@ def _tail(ended: Ended) -> str:
 
 
 @command
-def main(argv: list[str] | None = None) -> int:
+def main(argv: Sequence[str] | None = None) -> int:
     """Run the cases; exit 1 if any fails."""
-    parser = argparse.ArgumentParser(prog="python -m scripts.smoke_orchestration", description=__doc__)
+    parser = Parser(prog="python -m scripts.smoke_orchestration", description=__doc__)
     parser.add_argument("--n", type=int, default=3, help="shards per unit [default: 3]")
     parser.add_argument("--items", type=int, default=12, help="items per source [default: 12]")
     parser.add_argument("--prompt_set", default="operational_only", help="prompt set to run [default: operational_only]")

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from pipeline.base.errors import UsageError
 from pipeline.base.files import write_atomic
 from pipeline.layout import RunPaths, find_root
 from pipeline.records.lock import describe, holder
-from scripts.edge import command
+from scripts.edge import Parser, command
 
 
 @command
-def main(argv: list[str] | None = None) -> int:
+def main(argv: Sequence[str] | None = None) -> int:
     """Write STOP_REQUESTED where somebody holds the run's lock; say so where nobody does."""
-    parser = argparse.ArgumentParser(prog="python -m scripts.stop_run", description=__doc__)
+    parser = Parser(prog="python -m scripts.stop_run", description=__doc__)
     parser.add_argument("--run_id", required=True, help="the run to stop (see python -m scripts.list_runs)")
     parser.add_argument("--experiments_dir", default="experiments", help="folder of runs [default: experiments]")
     args = parser.parse_args(argv)

@@ -4,42 +4,29 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NoReturn
 
-from pipeline.base.errors import AbidingError, UsageError
 from pipeline.records.upgrade_files import Outcome, find, upgrade_file
+from scripts.edge import Parser, command
 
 WORDS = {"current": "is version 2 already", "kept": "stays as it is", "refused": "refused"}
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise UsageError(message, remedy="See python -m scripts.upgrade_manifest --help.")
-
-
 def parser() -> argparse.ArgumentParser:
     """The command line of this script."""
-    p = _Parser(prog="python -m scripts.upgrade_manifest", description=__doc__)
+    p = Parser(prog="python -m scripts.upgrade_manifest", description=__doc__)
     p.add_argument("paths", nargs="+", type=Path, metavar="PATH", help="a trial_manifest.json, or a folder to search (a run, experiments)")
     p.add_argument("--dry_run", action="store_true", help="say what would be done, write nothing")
     p.add_argument("--json", action="store_true", help="print the outcomes as JSON")
     return p
 
 
+@command
 def main(argv: Sequence[str] | None = None) -> int:
     """Exit 0: all are version 2 now. 2: wrong usage, or one was refused because it is newer."""
-    try:
-        args = parser().parse_args(argv)
-        outcomes = [upgrade_file(path, dry_run=args.dry_run) for path in find(args.paths)]
-    except AbidingError as e:
-        print(f"error: {e}", file=sys.stderr)
-        return e.exit_code
-    except OSError as e:
-        print(f"error: {e.filename}: {e.strerror}", file=sys.stderr)
-        return 1
+    args = parser().parse_args(argv)
+    outcomes = [upgrade_file(path, dry_run=args.dry_run) for path in find(args.paths)]
     if args.json:
         print(json.dumps({"dry_run": args.dry_run, "manifests": [_plain(o) for o in outcomes]}, indent=2))
     else:

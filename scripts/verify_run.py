@@ -4,40 +4,31 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NoReturn
 
-from pipeline.base.errors import AbidingError, UsageError
+from pipeline.base.errors import UsageError
 from pipeline.layout import RunPaths, find_root
 from pipeline.records.tarball import unpack
 from pipeline.records.verify import Findings, Verification, verify_archive
-
-
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise UsageError(message, remedy="See python -m scripts.verify_run --help.")
+from scripts.edge import Parser, command
 
 
 def parser() -> argparse.ArgumentParser:
     """The command line of this script."""
-    p = _Parser(prog="python -m scripts.verify_run", description=__doc__)
+    p = Parser(prog="python -m scripts.verify_run", description=__doc__)
     p.add_argument("run", metavar="RUN", help="a run's id, its folder, or an archive (.tar.gz)")
     p.add_argument("--experiments_dir", default="experiments")
     p.add_argument("--json", action="store_true", help="print the findings as JSON")
     return p
 
 
+@command
 def main(argv: Sequence[str] | None = None) -> int:
     """Exit 0: all is as it was written. 1: something is damaged. 2: wrong usage, or there is no such run."""
-    try:
-        args = parser().parse_args(argv)
-        found, remedy = _check(args.run, args.experiments_dir)
-    except AbidingError as e:
-        print(f"error: {e}", file=sys.stderr)
-        return e.exit_code
+    args = parser().parse_args(argv)
+    found, remedy = _check(args.run, args.experiments_dir)
     if args.json:
         print(json.dumps({"files": len(found.files), "rows": found.rows, "damage": found.damage}, indent=2))
     else:
