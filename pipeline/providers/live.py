@@ -6,6 +6,7 @@ Whatever kills the process, at most the `workers` requests then in flight are as
 
 from __future__ import annotations
 
+import abc
 import contextlib
 import functools
 import random
@@ -161,12 +162,12 @@ class LiveProvider(Provider):
         """Enough jobs side by side to keep all workers busy: each holds two files open while it lasts."""
         return Limits(max_concurrent_jobs=MAX_JOBS)
 
+    @abc.abstractmethod
     def answer(self, row: RequestRow, model: str) -> ResultRow:
         """Ask one request, on a worker thread. A fault of the request itself is a `failed` row.
 
         Raises Transient for what is worth a retry, StepError for what stops the whole run (bad key, unknown model).
         """
-        raise NotImplementedError
 
     def find(self, submission: Submission, ids: Ids) -> Ids | None:
         """The job, where it was begun before. Its answers are in the journal, so beginning it again would cost nothing either."""

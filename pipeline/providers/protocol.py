@@ -10,6 +10,7 @@ Never pay twice rests on three promises a provider keeps:
 
 from __future__ import annotations
 
+import abc
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -123,7 +124,7 @@ class Submission:
         return read_rows(self.rows_path, RequestRow)
 
 
-class Provider:
+class Provider(abc.ABC):
     """Base of all providers. Subclasses implement `find create poll fetch cancel` and, where they differ, `limits`."""
 
     name = "provider"
@@ -140,30 +141,30 @@ class Provider:
         """Faults that would fail the job, found before sending: one line each, naming custom_id. Empty when all is well."""
         return []
 
+    @abc.abstractmethod
     def find(self, submission: Submission, ids: Ids) -> Ids | None:
         """The job's ids where this submission already has a job, else None. `ids` is what an earlier process recorded."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def create(self, submission: Submission, ids: Ids, record: Callable[[Ids], None]) -> Ids:
         """Upload and create the job, once, without retrying the create. `record` makes ids learned on the way durable.
 
         Raises Ambiguous, Rejected or NoRoomNow.
         """
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def poll(self, ids: Ids, submission: Submission) -> JobStatus:
         """Look at the job. Transient faults are retried inside, with backoff; raises StepError when they persist."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def fetch(self, ids: Ids, submission: Submission) -> Iterator[ResultRow]:
         """Every row that the job has, in any order. May lack rows, hold rows twice or foreign ones: the caller checks."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def cancel(self, ids: Ids) -> None:
         """Ask the provider to stop the job (no error where it is already over)."""
-        raise NotImplementedError
 
-    def close(self) -> None:
+    def close(self) -> None:  # noqa: B027 - most have nothing to release
         """Release connections, threads, models."""
 
     def provenance(self) -> Mapping[str, Any]:
