@@ -304,6 +304,15 @@ def test_the_script_answers_in_json_and_refuses_what_is_not_there(
     assert upgrade_manifest.main([]) == 2
 
 
+@pytest.mark.parametrize("text", ["# notes\n", "[1]", "{}", '{"name": "x"}'])
+def test_a_file_that_is_no_manifest_is_refused_and_left(tmp_path: Path, capsys: pytest.CaptureFixture[str], text: str) -> None:
+    path = tmp_path / "notes.md"
+    path.write_text(text)
+    assert upgrade_manifest.main([str(path)]) == 2
+    assert capsys.readouterr().err.startswith(f"error: {path}: not a trial manifest")
+    assert path.read_text() == text and list(tmp_path.iterdir()) == [path]
+
+
 def test_a_real_run_of_the_predecessor(tmp_path: Path) -> None:
     run = tmp_path / "run_old"
     shutil.copytree(shared("legacy_v1") / "run_smoke_orch_20250829", run)

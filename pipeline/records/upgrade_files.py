@@ -107,7 +107,12 @@ def translated(document: dict[str, Any], path: Path) -> tuple[dict[str, Any], li
 
 
 def _rebuild(path: Path, reason: str, dry_run: bool) -> Outcome:
-    """What cannot be read goes aside; a new manifest says what the files beside it prove, and `unknown` for the rest."""
+    """What cannot be read goes aside; a new manifest says what the files beside it prove, and `unknown` for the rest.
+
+    Raises UsageError for a file of another name: it may be anything.
+    """
+    if path.name != NAME:
+        raise UsageError(f"not a trial manifest: {reason}", where=str(path), remedy=f"Name a {NAME}, or a folder that holds some.")
     new, unknown = translated(from_artifacts(path.parent), path)
     if dry_run:
         return Outcome(path, "rebuilt", reason, unknown=unknown)
