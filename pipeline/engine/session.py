@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from pipeline.base.errors import AbidingError, ManifestError, UsageError
+from pipeline.base.errors import AbidingError, ConfigError, ManifestError, UsageError
 from pipeline.config import Config, Overrides, load
 from pipeline.engine import options as opts
 from pipeline.experiment import Condition, Experiment, Trial, Unit
@@ -59,7 +59,7 @@ class Session:
         if experiments.exists() and not experiments.is_dir():
             raise UsageError("not a folder", where=str(experiments), remedy="Runs lie in a folder: name one with --experiments_dir.")
         self.cache = DigestCache(experiments / ".digests.json", root, verify=bool(params.get("verify")))
-        self.experiment = Experiment(self.config, self.cache.sha256)
+        self.experiment = self._resolve(experiments, overrides)
         if self.from_snapshot:
             self._trust_origin_over_altered_snapshot(experiments, overrides)
         self.run = Run(
@@ -119,6 +119,19 @@ class Session:
         path = Path(self.params["config"])
         shown = path if not path.is_absolute() or not path.is_relative_to(self.root) else path.relative_to(self.root)
         return load(shown if shown.is_absolute() else self.root / shown, self.root, overrides)
+
+    def _resolve(self, experiments: Path, overrides: Overrides) -> Experiment:
+        """The experiment of the config; where a snapshot names what is not there, that of the config it was made from."""
+        try:
+            return Experiment(self.config, self.cache.sha256)
+        except ConfigError:
+            origin = (
+                snapshot.origin(RunPaths(experiments, overrides.run_id), self.root) if self.from_snapshot and overrides.run_id else None
+            )
+            if origin is None:
+                raise
+            self.config, self.from_snapshot = load(origin, self.root, overrides), False
+            return Experiment(self.config, self.cache.sha256)
 
     def _trust_origin_over_altered_snapshot(self, experiments: Path, overrides: Overrides) -> None:
         """Where the snapshot no longer asks what the run's state says was asked, but the config that it was made from does: use that."""

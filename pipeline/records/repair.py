@@ -50,6 +50,9 @@ def fault_of_build(build: Mapping[str, Any]) -> str | None:
     sums: dict[str, dict[str, int]] = {}
     for slug, unit in build["units"].items():
         counts: Counter[str] = Counter()
+        made_files = set(unit["receipt"]["artifacts"])
+        if not unit["shards"] or (unit["receipt"]["inputs_digest"] != UNBUILT and made_files != {f"{key}.jsonl" for key in unit["shards"]}):
+            return f"unit {slug} does not name the shards of its receipt"
         for key, shard in unit["shards"].items():
             counts[str(shard["temp"])] += shard["requests"]
             if not key.startswith(f"{temp_slug(shard['temp'])}_p"):

@@ -9,7 +9,7 @@ from typing import Any
 from pipeline.base.digests import digest
 from pipeline.base.errors import ManifestError
 from pipeline.base.schemas import read_document, write_document
-from pipeline.records.clock import now_iso
+from pipeline.records.clock import now_iso, seconds
 
 SCHEMA = "submission"
 
@@ -41,6 +41,10 @@ def fault_of(document: Mapping[str, Any]) -> str | None:
     for number, attempt in enumerate(document["attempts"]):
         if attempt["number"] != number or attempt["key"] != attempt_key(document, attempt["rows"], number):
             return f"attempts[{number}].key is not that of its rows"
+        try:
+            seconds(attempt["intent_at"])
+        except (ValueError, OverflowError):
+            return f"attempts[{number}].intent_at is no time"
         spans, requests = attempt["rows"], document["shard"]["requests"]
         count = requests if spans is None else sum(last - first + 1 for first, last in spans)
         if any(first > last or last >= requests for first, last in spans or ()) or attempt["requests"] != count:
