@@ -159,6 +159,10 @@ def test_the_archive_and_the_plan_know_the_table(project: Project) -> None:
     files = json.loads((project.the_run / "archive_manifest.json").read_bytes())["files"]
     assert {"results.csv", "results.parquet"} <= set(files)
     assert project.letters()["tidy:run"] == "U"
+    (project.the_run / "results.csv").unlink()
+    letters = project.letters()
+    assert letters["tidy:run"] == letters["archive:run"] == "R" and letters["stats:" + next(iter(_trials(project)))] == "U"
+    project.run()
 
 
 def test_without_a_library_there_is_the_csv_alone(project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -184,6 +188,10 @@ def test_fixed_columns_have_one_kind_each() -> None:
     """The kinds cover every fixed column, a score is a float, metadata is text."""
     kinds = kinds_of([*FIXED, "meta_x", "label"])
     assert kinds["replicate"] is int and kinds["label"] is float and kinds["meta_x"] is str and set(kinds) == {*FIXED, "meta_x", "label"}
+
+
+def _trials(project: Project) -> list[str]:
+    return sorted(path.parents[1].name for path in project.the_run.glob("*/results/predictions.csv"))
 
 
 def _config(project: Project) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from typing import Any
 from pipeline.base.schemas import write_document
 from pipeline.experiment import TYPES
 from pipeline.records import tarball
-from pipeline.steps import aggregate
+from pipeline.steps import aggregate, tidy
 from pipeline.steps.context import Context, Run
 
 SETTINGS = ("archive",)
@@ -25,7 +25,7 @@ def inputs(ctx: Context) -> list[Path]:
         found += [paths.report_md, paths.report_html, paths.provenance_html]
     shards = [this.shard_paths(ref) for refs in this.layout.values() for ref in refs]
     found += [path for s in shards for path in (s.rows, s.results, s.submission)]
-    found += [*aggregate.targets(ctx), *(this.item_file(kind) for kind in TYPES)]
+    found += [*aggregate.targets(ctx), *tidy.targets(ctx), *(this.item_file(kind) for kind in TYPES)]
     # Written when the run is opened, not by a step: missing only before its first `doit run`.
     own = [this.paths.effective_config, this.paths.build_manifest, *sorted(p for p in this.paths.inputs.rglob("*") if p.is_file())]
     found += [path for path in own if path.exists() and not tarball.LEFTOVERS.search(path.name)]
