@@ -647,3 +647,16 @@ def test_without_look_before_create_the_same_kill_pays_twice(empty: Project, mon
     monkeypatch.setattr(SimulatedProvider, "find", lambda self, submission, ids: None)
     empty.run("--to_step", "parse")
     assert Counter(empty.bill().values()) == {2: 6, 1: 6}
+
+
+def test_drift_that_only_recomputes_is_shown_with_the_steps_that_read_it(tmp_path: Path) -> None:
+    """A changed analysis names key and step; nothing is asked again."""
+    project = make(tmp_path)
+    project.run()
+    billed = project.bill
+    path = project.folder / "c.yaml"
+    path.write_text(path.read_text("utf-8").replace("bootstrap_samples: 100", "bootstrap_samples: 90"), "utf-8")
+    done = project.run()
+    assert "stats.bootstrap_samples" in done.text
+    assert "read by stats" in done.text
+    assert project.bill == billed

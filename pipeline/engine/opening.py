@@ -7,9 +7,10 @@ from pathlib import Path
 from pipeline.base.digests import canonical_json, digest
 from pipeline.base.errors import AbidingError, ManifestError, UsageError
 from pipeline.base.files import Journal, sweep_dead, sweep_temporaries
-from pipeline.config import Overrides
+from pipeline.config import Overrides, read_yaml
 from pipeline.engine import mending
-from pipeline.engine.action import code_digest
+from pipeline.engine.action import code_digest, module
+from pipeline.engine.assess import ORDER
 from pipeline.engine.session import Session
 from pipeline.experiment import Experiment
 from pipeline.layout import RunPaths
@@ -20,6 +21,9 @@ from pipeline.records.manifest import refuse_newer
 from pipeline.records.repair import FRESH, put_aside, was_sent
 from pipeline.records.run_state import RunState
 from pipeline.records.stop import StopToken
+
+NO_DRIFT = ("paths", "run_id", "max_usd", "sources", "sweep", "models")
+"""Keys whose words may differ where nothing changed: resolved, chosen on the command line, or covered by the requests' own hash."""
 
 
 class Drift(AbidingError):
@@ -138,8 +142,30 @@ def _check_drift(session: Session, state: RunState) -> None:
         state.update(request_hash=exp.request_hash)
         run.events.add("drift_forced", changed=changed)
     if state["config_hash"] != exp.config_hash:
-        run.events.add("config_changed", was=state["config_hash"], now=exp.config_hash)
+        keys = config_changes(session)
+        run.events.add("config_changed", was=state["config_hash"], now=exp.config_hash, changed=keys)
+        if keys:
+            run.notice(
+                f"the config changed since: {', '.join(keys[:6])} (read by {steps_reading(keys)}); nothing is asked again for that"
+            )
         state.update(config_hash=exp.config_hash)
+
+
+def config_changes(session: Session) -> list[str]:
+    """Key paths in which the config differs from the one that the run last worked with; none where that cannot be read."""
+    try:
+        old, _lines = read_yaml(session.run.paths.effective_config)
+    except AbidingError:
+        return []
+    now = session.config.data
+    keys = [key for key in dict.fromkeys([*old, *now]) if key not in NO_DRIFT]
+    return [d for key in keys for d in differences(old.get(key), now.get(key), key)]
+
+
+def steps_reading(changed: list[str]) -> str:
+    """The steps that read any of these keys."""
+    roots = {path.partition(".")[0] for path in changed}
+    return ", ".join(step for step in ORDER if roots & set(module(step).SETTINGS)) or "no step"
 
 
 def request_changes(session: Session) -> str:
