@@ -42,6 +42,7 @@ def test_contention_names_pid_host_and_since(held) -> None:  # type: ignore[no-u
         RunLock(path).acquire()
     assert raised.value.exit_code == 4
     assert f"pid {process.pid} on {socket.gethostname()} since 20" in str(raised.value)
+    assert "python -m scripts.stop_run --run_id x" in str(raised.value)
     assert holder(path)["pid"] == process.pid  # type: ignore[index]
 
 

@@ -50,7 +50,7 @@ class RunLock:
         raise Locked(
             f"another process works on this run: {describe(found)}",
             where=str(self.path.parent),
-            remedy="Wait for it, or stop it: python -m scripts.stop_run",
+            remedy=f"Wait for it, or stop it: python -m scripts.stop_run --run_id {self.path.parent.name.removeprefix('run_')}",
         )
 
     def release(self) -> None:
