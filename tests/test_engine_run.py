@@ -653,7 +653,7 @@ def test_drift_that_only_recomputes_is_shown_with_the_steps_that_read_it(tmp_pat
     """A changed analysis names key and step; nothing is asked again."""
     project = make(tmp_path)
     project.run()
-    billed = project.bill
+    billed = project.bill()
     path = project.folder / "c.yaml"
     path.write_text(path.read_text("utf-8").replace("bootstrap_samples: 100", "bootstrap_samples: 90"), "utf-8")
     done = project.run()
