@@ -11,7 +11,7 @@ from typing import Any
 from doit.cmd_run import Run
 from doit.control import TaskControl
 
-from pipeline.base.errors import AbidingError, RequireNotMet, StepError, Stopped, UsageError
+from pipeline.base.errors import AbidingError, RequireNotMet, Stopped, UsageError
 from pipeline.base.schemas import parse_json
 from pipeline.engine import opening, plan, truth
 from pipeline.engine.action import FAMILY_STEPS
@@ -42,7 +42,7 @@ class AbidingRun(OneLine, Run):  # type: ignore[misc]
 
     def execute(self, params: Any, args: Any) -> int:
         """Open the session, then let doit do the rest. Failures that we explain end with their exit code."""
-        if "process" in (params["par_type"],) and "par_type" in params._non_default_keys:
+        if params["par_type"] == "process" and "par_type" in params._non_default_keys:
             raise UsageError(
                 "forked workers would outlive a killed parent and keep its lock",
                 where="-P process",
@@ -121,7 +121,6 @@ class AbidingRun(OneLine, Run):  # type: ignore[misc]
         wanted, default = self.sel_tasks, self.sel_default_tasks
         first = [step for step in LAYOUT_STEPS if session.chosen(step)]
         only_layout = wanted and all(name.partition(":")[0] in LAYOUT_STEPS for name in wanted)
-        self._executed = 0
         if first and not only_layout and not build.frozen(session.run):
             self.sel_tasks = first
             code = self._pass(args, kwargs)
@@ -213,6 +212,3 @@ class AbidingRun(OneLine, Run):  # type: ignore[misc]
         for document in documents:
             if document["verdict"]["role"] == "primary" and not meets(document["verdict"], wanted):
                 raise RequireNotMet(f"the verdict of {document['trial']} is {document['verdict']['verdict']}, {wanted} was required")
-
-
-__all__ = ["AbidingRun", "StepError"]

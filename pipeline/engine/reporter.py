@@ -29,7 +29,6 @@ class AbidingReporter:
         self._partial: set[str] = set()
         self._ran: dict[str, int] = {}
         self._began: dict[str, float] = {}
-        self.executed = 0
 
     @staticmethod
     def _phase(task: Any) -> str | None:
@@ -79,7 +78,6 @@ class AbidingReporter:
             return
         facts = (task.values or {}).get("facts", {})
         if not facts.get("rechecked"):
-            self.executed += 1
             self._ran[phase] = self._ran.get(phase, 0) + 1
         self._finish_one(phase)
 
