@@ -659,4 +659,4 @@ def test_drift_that_only_recomputes_is_shown_with_the_steps_that_read_it(tmp_pat
     done = project.run()
     assert "stats.bootstrap_samples" in done.text
     assert "read by stats" in done.text
-    assert project.bill == billed
+    assert project.bill() == billed
