@@ -545,7 +545,7 @@ def test_a_full_disk_is_one_line_and_the_next_run_goes_on(empty: Project, monkey
 def test_a_folder_that_may_not_be_written_is_one_line(empty: Project) -> None:
     (empty.folder / "experiments").write_text("a file where a folder should be")
     done = empty.doit("run")
-    assert done.code == 1 and "Traceback" not in done.text and done.err.count("\n") == 1, done.text
+    assert done.code == 2 and "Traceback" not in done.text and done.err.count("\n") == 1, done.text
 
 
 def test_a_moved_project_keeps_its_receipts(project: Project, tmp_path: Path) -> None:
