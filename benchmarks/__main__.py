@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import subprocess
 import sys
 
@@ -15,11 +16,13 @@ QUICK = (
 
 
 def main() -> int:
-    """Run them; the first failure's code."""
+    """Run them all; the first failure's code."""
+    argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__).parse_args()
     code = 0
     for words in QUICK:
         print(f"\n== {' '.join(words)}", flush=True)
-        code = code or subprocess.run([sys.executable, "-m", *words], check=False).returncode
+        ended = subprocess.run([sys.executable, "-m", *words], check=False)
+        code = code or ended.returncode
     return code
 
 

@@ -227,6 +227,21 @@ def test_clean_of_one_step(parsed: Project, tmp_path: Path) -> None:
     assert (results / "predictions.csv").exists() and not (results / "per_item_scores.csv").exists()
 
 
+@pytest.mark.parametrize("words", [[], ["--all"], ["score"]], ids=str)
+def test_what_is_forgotten_is_rechecked_not_redone(parsed: Project, tmp_path: Path, words: list[str]) -> None:
+    project = parsed.copy(tmp_path / "p")
+    done = project.doit("forget", *words)
+    assert done.code == 0 and "forgetting" in done.out and not done.err
+    before, bill = len(project.began()), project.bill()
+    project.run("--to_step", "costs")
+    assert len(project.began()) == before and project.bill() == bill
+
+
+def test_upgrading_manifests_builds_nothing(empty: Project) -> None:
+    empty.run("upgrade_manifests")
+    assert not empty.began() and not list(empty.folder.glob("data/prepared/*"))
+
+
 def test_clean_where_nothing_was_run_makes_nothing(empty: Project) -> None:
     before = everything(empty.folder)
     assert empty.doit("clean").code == 0

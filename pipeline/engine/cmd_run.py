@@ -23,6 +23,8 @@ from pipeline.engine.session import Session
 from pipeline.steps import build
 
 LAYOUT_STEPS = ("prepare", "build")
+WITHOUT_SHARDS = (*LAYOUT_STEPS, "upgrade_manifests")
+"""Tasks that need not know the shards."""
 
 
 class AbidingRun(OneLine, Run):  # type: ignore[misc]
@@ -120,8 +122,8 @@ class AbidingRun(OneLine, Run):  # type: ignore[misc]
         session = self.session
         wanted, default = self.sel_tasks, self.sel_default_tasks
         first = [step for step in LAYOUT_STEPS if session.chosen(step)]
-        only_layout = wanted and all(name.partition(":")[0] in LAYOUT_STEPS for name in wanted)
-        if first and not only_layout and not build.frozen(session.run):
+        no_shards = wanted and all(name.partition(":")[0] in WITHOUT_SHARDS for name in wanted)
+        if first and not no_shards and not build.frozen(session.run):
             self.sel_tasks = first
             code = self._pass(args, kwargs)
             if code:
@@ -132,7 +134,7 @@ class AbidingRun(OneLine, Run):  # type: ignore[misc]
             check_inputs(session)
         elif build.frozen(session.run):
             self._say_frozen()
-        if not only_layout and set(session.steps) & set(FAMILY_STEPS):
+        if not no_shards and set(session.steps) & set(FAMILY_STEPS):
             opening.register(session)
         self.sel_tasks, self.sel_default_tasks = wanted, default
         return self._pass(args, kwargs)

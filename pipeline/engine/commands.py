@@ -40,6 +40,12 @@ class AbidingForget(OneLine, Forget):  # type: ignore[misc]
     """`doit forget`: doit forgets; the receipts remember, so what is done is rechecked, not redone."""
 
     name, writes = "forget", True
+    sel_tasks: list[str] | None
+
+    def _execute(self, forget_sub: bool, forget_disable_default: bool, forget_all: bool) -> int:
+        if self.sel_tasks is None:  # no task is named and dodo.py has no default ones: all are meant, as with `doit run`
+            self.sel_tasks = [t.name for t in self.task_list]
+        return int(super()._execute(forget_sub, forget_disable_default, forget_all) or 0)
 
 
 class AbidingIgnore(OneLine, Ignore):  # type: ignore[misc]
