@@ -310,7 +310,7 @@ def test_no_wait_sends_and_leaves_and_comes_back(empty: Project) -> None:
 
 def test_money_cap_stops_resumably_and_a_higher_one_completes(empty: Project) -> None:
     done = empty.run("--max_usd", "0.00000001", code=3)
-    assert "money cap" in done.err and "resume:" in done.err
+    assert "money cap" in done.err and "--max_usd" in done.err.split("resume: doit ")[1], "the line that resumes gets further"
     assert not empty.bill()
     assert empty.state()["stop_requested"] is True
     empty.run("--to_step", "parse", "--max_usd", "1")

@@ -40,6 +40,8 @@ class Stopped(AbidingError):
     """Stopped or not finished, and resumable: a signal, a stop request, the money cap, `--no_wait` (exit 3)."""
 
     exit_code = 3
+    resume_with: tuple[str, ...] = ()
+    """What the command that resumes has to say besides, to get further than this time."""
 
 
 class Locked(AbidingError):

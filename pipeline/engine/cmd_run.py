@@ -177,13 +177,13 @@ class AbidingRun(OneLine, Run):  # type: ignore[misc]
         told = str(first) if str(first).startswith("stopped") else f"{'stopped' if isinstance(first, Stopped) else 'error'}: {first}"
         print(told, file=sys.stderr)
         if isinstance(first, Stopped):
-            print(f"resume: {self._resume_line()}", file=sys.stderr)
+            print(f"resume: {self._resume_line(first.resume_with)}", file=sys.stderr)
         return first.exit_code
 
-    def _resume_line(self) -> str:
+    def _resume_line(self, more: tuple[str, ...]) -> str:
         experiments = self.session.config["paths"]["experiments_dir"]
         elsewhere = [] if experiments == "experiments" else ["--experiments_dir", experiments]
-        return shlex.join(["doit", "run", "--run_id", self.session.run.paths.run_id, "--resume", *elsewhere])
+        return shlex.join(["doit", "run", "--run_id", self.session.run.paths.run_id, "--resume", *elsewhere, *more])
 
     def _verdicts(self) -> None:
         session = self.session

@@ -3,6 +3,7 @@ collects finished ones until it can go on."""
 
 from __future__ import annotations
 
+import math
 import random
 import threading
 from collections.abc import Callable, Iterable
@@ -136,10 +137,13 @@ class Queue:
         fitting = _prefix(chosen, cost.__getitem__, budget.left)
         if not fitting:
             need, next_cost = budget.spent + sum(map(self._owed_usd, self.shards.values())), cost[chosen[0]]
-            raise Stopped(
+            need = math.ceil(need * 1e6) / 1e6
+            stopped = Stopped(
                 f"the money cap is reached: ${budget.spent:.6f} of ${budget.cap:.6f} is spent, the next request may cost ${next_cost:.6f}",
                 where="max_usd", remedy=f"To be sure of finishing it needs ${need:.6f} in all: raise --max_usd and run again.",
             )  # fmt: skip
+            stopped.resume_with = ("--max_usd", f"{need:.6f}")
+            raise stopped
         budget.reserve(sum(cost[i] for i in fitting))
         return fitting
 
