@@ -23,6 +23,8 @@ from pipeline.local_model import find_model, model_digest
 Temp = float | str
 Condition = Literal["control", "treatment"]
 TYPES = ("open", "closed")
+OWN_FIELDS = {"messages", "model", "max_tokens", "temperature", "top_p", "top_k", "stop", "seed", "n", "stream"}
+"""Fields of a request that are ours to set: passed through in extra_body they would quietly replace what the run records."""
 ITEMS_VERSION = 1
 """Raised when the same sources and sizes would give other items: prepared folders never change under their name."""
 
@@ -164,6 +166,12 @@ class Experiment:
     def _decoding(self, overrides: Mapping[str, Any]) -> Decoding:
         config = self.config
         extra = {**config["extra_body"], **overrides.get("extra_body", {})}
+        for key in OWN_FIELDS & extra.keys():
+            raise ConfigError(
+                f"extra_body may not hold {key!r}",
+                where=config.where("extra_body"),
+                remedy="The config has its own place for it, or the item has.",
+            )
         caps = {**config["max_new_tokens"], **overrides.get("max_new_tokens", {})}
         stop = overrides.get("stop", config["stop"]) or ()
         return Decoding(

@@ -199,3 +199,14 @@ def test_a_declared_digest_stands_for_the_file(root: Path) -> None:
     before = experiment(root).run_id
     (root / "closed.jsonl").unlink()
     assert experiment(root, sources=declared).run_id == before
+
+
+@pytest.mark.parametrize("key", ["messages", "temperature", "n"])
+def test_extra_body_may_not_replace_what_the_run_records(tmp_path: Path, key: str) -> None:
+    """A field that the config or the item sets cannot be overridden unseen."""
+    project = make(tmp_path)
+    config = yaml.safe_load((project.folder / "c.yaml").read_text("utf-8"))
+    (project.folder / "c.yaml").write_text(yaml.safe_dump({**config, "extra_body": {key: 1}}), "utf-8")
+    done = project.doit("run")
+    assert done.code == 2
+    assert f"extra_body may not hold '{key}'" in done.err
