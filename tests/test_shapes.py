@@ -16,7 +16,9 @@ from pipeline.base.shapes import SHAPES
 
 EXAMPLES = Path(__file__).parent / "examples"
 CASES = [(name, path) for name in SHAPES for path in sorted((EXAMPLES / name).glob("*.json"))]
-ODD: tuple[Any, ...] = (None, True, -1, 0, 1.5, "", "x", "a\n", [], {}, [1], [0, 1, 2], {"x": 1}, "2026-01-01T00:00:00Z\n", "f" * 64, "default")
+ODD: tuple[Any, ...] = (
+    *(None, True, -1, 0, 1.5, "", "x", "a\n", [], {}, [1], [0, 1, 2], {"x": 1}, "2026-01-01T00:00:00Z\n", "f" * 64, "default"),
+)
 
 
 def accepts(name: str, document: Any) -> bool:
