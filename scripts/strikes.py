@@ -85,7 +85,7 @@ def run_child(
     _pid, status = os.waitpid(pid, 0)
     os.close(says[0])
     os.close(hears[1])
-    return Ended(os.waitstatus_to_exitcode(status), announced, struck, log.read_text("utf-8", "replace"))
+    return Ended(os.waitstatus_to_exitcode(status), announced, struck, log.read_text("utf-8", "replace") if log.exists() else "")
 
 
 def _become(
