@@ -3,26 +3,53 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from pipeline.providers.simulated import SimulatedProvider
 from scripts.inspect_run import problems_of, result_files, the_run
-from scripts.smoke_orchestration import strike_and_rerun
-from scripts.strikes import make_project, run_child
+from scripts.strikes import make_project
 
+ROOT = Path(__file__).parents[1]
 WORDS = ["--dry_run", "--limit_items", "3", "--parts_per_dataset", "2", "--quiet"]
+
+
+DRIVER = """
+import json, sys
+from pathlib import Path
+from pipeline.providers.simulated import SimulatedProvider
+from scripts.inspect_run import result_files, the_run
+from scripts.smoke_orchestration import strike_and_rerun
+folder, whole, words, mutate = json.loads(sys.argv[1])
+if mutate:
+    SimulatedProvider.find = lambda *_: None
+cases = strike_and_rerun(Path(folder), "mid-submission", "SIGKILL", words, result_files(the_run(Path(whole))), True, True)
+print(json.dumps([[case.struck, case.problems] for case in cases]))
+"""
+
+
+def struck(folder: Path, whole: Path, *, mutate: bool) -> list[tuple[bool, list[str]]]:
+    """The smoke's mid-submission case, in an interpreter of its own: it forks, which a process full of threads had better not."""
+    words = json.dumps([str(folder), str(whole), WORDS, mutate])
+    done = subprocess.run([sys.executable, "-c", DRIVER, words], cwd=ROOT, capture_output=True, text=True, check=False, timeout=250)
+    assert done.returncode == 0, done.stderr
+    found: list[tuple[bool, list[str]]] = [(case[0], case[1]) for case in json.loads(done.stdout.splitlines()[-1])]
+    return found
 
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finished dry run in a project of its own."""
     project = make_project(tmp_path_factory.mktemp("smoke") / "whole")
-    ended = run_child(project, WORDS)
-    assert ended.code == 0, ended.output
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    subprocess.run(
+        [sys.executable, "-m", "doit", "run", *WORDS], cwd=project, env=environment, check=True, capture_output=True, timeout=250
+    )
     return project
 
 
@@ -39,15 +66,13 @@ def test_a_sound_run_has_no_problems(finished: Path) -> None:
 
 def test_a_strike_between_create_and_record_is_survived(finished: Path, tmp_path: Path) -> None:
     """SIGKILL after the remote created the job and before it was recorded: adopted, not created again."""
-    cases = strike_and_rerun(tmp_path, "mid-submission", "SIGKILL", WORDS, result_files(the_run(finished)), True, True)
-    assert [(c.struck, c.problems) for c in cases] == [(True, []), (True, [])]
+    assert struck(tmp_path, finished, mutate=False) == [(True, []), (True, [])]
 
 
-def test_without_the_look_the_smoke_sees_double_billing(finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_the_look_the_smoke_sees_double_billing(finished: Path, tmp_path: Path) -> None:
     """The mutation: a provider that never looks before it creates pays twice, and both cases say so."""
-    monkeypatch.setattr(SimulatedProvider, "find", lambda *_: None)
-    cases = strike_and_rerun(tmp_path, "mid-submission", "SIGKILL", WORDS, result_files(the_run(finished)), True, True)
-    assert all(any("billed more than once" in p for p in c.problems) for c in cases)
+    cases = struck(tmp_path, finished, mutate=True)
+    assert all(any("billed more than once" in p for p in problems) for _struck, problems in cases)
 
 
 def results(project: Path) -> Path:
