@@ -8,6 +8,7 @@ its own on 127.0.0.1. Faults come from `POST /_admin/faults` or from a file; an 
 
 from __future__ import annotations
 
+import abc
 import argparse
 import json
 import re
@@ -172,7 +173,7 @@ class Response:
         return self.body if isinstance(self.body, bytes) else json.dumps(self.body, ensure_ascii=False).encode("utf-8")
 
 
-class App:
+class App(abc.ABC):
     """Base of the servers. Subclasses set `tables`, implement `handle` and may name further ports in `origins`."""
 
     tables = ""
@@ -183,9 +184,9 @@ class App:
         self.seed, self.golds = seed, golds or {}
         self.ports: dict[str, int] = {}
 
+    @abc.abstractmethod
     def handle(self, request: Request) -> Response:
         """Answer one request. Called under the state's lock, inside one transaction."""
-        raise NotImplementedError
 
     def url(self, origin: str = "api") -> str:
         """The base URL of one of this server's ports."""
