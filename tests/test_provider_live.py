@@ -120,46 +120,47 @@ def test_a_second_process_asks_only_what_is_owed(tmp_path: Path) -> None:
 
 
 KILLED = """
-    import sys, time
+    import itertools, sys, time
     from pathlib import Path
     sys.path.insert(0, {tests!r})
     from test_provider_live import Echo, submission
+    asked = itertools.count(1)
     class Noted(Echo):
         def answer(self, row, model):
             with open({asked!r}, "a") as f:
                 f.write(row.custom_id + "\\n")
+            if next(asked) > int(sys.argv[1]):
+                time.sleep(600)
             return super().answer(row, model)
     provider, sub = Noted(3, seconds=0.004), submission(Path({folder!r}), 120)
-    print("up", flush=True)
     while not provider.poll({{}}, sub).state.final:
         pass
-    print("done", flush=True)
 """
 
 
 def test_sigkill_at_any_moment_repeats_at_most_what_was_in_flight(tmp_path: Path) -> None:
-    """Killed again and again, the job finishes; a kill costs at most `workers` repeated requests, and no answer is there twice."""
-    code = textwrap.dedent(KILLED.format(tests=str(Path(__file__).parent), asked=str(tmp_path / "asked"), folder=str(tmp_path)))
-    landed = 0
-    while True:
-        child = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, cwd=Path(__file__).parents[1])
-        assert child.stdout is not None and child.stdout.readline() == b"up\n"
-        time.sleep(0.05 + 0.007 * landed)
-        if child.poll() is None and landed < 4:
-            child.send_signal(signal.SIGKILL)
-            landed += child.wait() == -signal.SIGKILL
-            child.stdout.close()
-            continue
-        assert child.stdout.readline() == b"done\n"
-        child.stdout.close()
-        assert child.wait() == 0
-        break
-    assert landed >= 2
-    asked = (tmp_path / "asked").read_text().split()
+    """Killed again and again, the job finishes; a kill costs at most `workers` repeated requests, and no answer is there twice.
+
+    Each child's workers stall after a number of requests, so that the strike meets three in flight, however slow the machine.
+    """
+    asked = tmp_path / "asked"
+    asked.touch()
+    code = textwrap.dedent(KILLED.format(tests=str(Path(__file__).parent), asked=str(asked), folder=str(tmp_path)))
+    strikes = (7, 15, 4, 22)
+    for limit in strikes:
+        begun = len(asked.read_text().split())
+        with subprocess.Popen([sys.executable, "-c", code, str(limit)], cwd=Path(__file__).parents[1]) as child:
+            while len(asked.read_text().split()) < begun + limit + 3:
+                assert child.poll() is None
+                time.sleep(0.005)
+            child.kill()
+            assert child.wait() == -signal.SIGKILL
+    subprocess.run([sys.executable, "-c", code, "1000"], cwd=Path(__file__).parents[1], check=True, timeout=120)
+    ids = asked.read_text().split()
     rows = list(Echo().fetch({}, submission(tmp_path, 120)))
     assert len(rows) == len({row.custom_id for row in rows}) == 120
-    assert len(set(asked)) == 120
-    assert 120 <= len(asked) <= 120 + 3 * landed
+    assert len(set(ids)) == 120
+    assert 120 < len(ids) <= 120 + 3 * len(strikes)
 
 
 def test_after_a_stop_request_nothing_is_begun_and_nothing_in_flight_is_lost(tmp_path: Path) -> None:
