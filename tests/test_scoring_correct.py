@@ -43,6 +43,26 @@ RIGHT = [
     ("what is the sign?", "*", ["*"]),
     ("who wrote it?", "Max Martin, Shellback and Justin Timberlake wrote it.", ["Justin Timberlake"]),
     ("what grows there?", "Paris, Rome or London", ["Paris", "Rome", "London"]),
+    ("how many?", "one and a half million", ["1.5 million"]),
+    ("how many?", "about 1.5M of them", ["1,500,000"]),
+    ("how many?", "three hundred and sixty-five", ["365"]),
+    ("how many?", "a dozen", ["12"]),
+    ("what share?", "0.5", ["1/2"]),
+    ("when?", "in nineteen eighty-four", ["1984"]),
+    ("how high is it?", "8.849 km", ["8849 metres"]),
+    ("how high is it?", "29,032 ft", ["8849 m"]),
+    ("how tall?", "She is 5 feet 7 inches (170 cm) tall.", ["5 ft 7 in"]),
+    ("how long does it take?", "120 minutes", ["2 hours"]),
+    ("how long is the film?", "3 hours and 48 minutes", ["228 minutes"]),
+    ("how fast?", "60 miles per hour", ["96.56 km/h"]),
+    ("how hot?", "212 degrees Fahrenheit", ["100 °C"]),
+    ("when does it open?", "3:30 pm", ["15:30"]),
+    ("what colour?", "grey", ["gray"]),
+    ("what?", "theatre", ["theater"]),
+    ("where?", "答えは東京です", ["東京"]),
+    ("who led the movement?", "Martin Luther King", ["Martin Luther King Jr."]),
+    ("which city?", "NYC", ["New York City", "NYC"]),
+    ("what is the capital of France?", "Some say Lyon, but it is Paris.", ["Paris"]),
 ]
 
 WRONG = [
@@ -71,6 +91,21 @@ WRONG = [
     ("what?", "I don't know", ["Paris"]),
     ("what?", "Paris", []),
     ("who is it?", "concatenate", ["cat"]),
+    ("how many?", "15 million", ["1.5 million"]),
+    ("how many?", "-7", ["7"]),
+    ("how high is it?", "8,849 feet", ["8849 metres"]),
+    ("how far?", "5 miles", ["5 km"]),
+    ("how far?", "5 hours", ["5 km"]),
+    ("how hot?", "100 degrees Fahrenheit", ["100 °C"]),
+    ("when does it open?", "3:30 pm", ["3:30 am"]),
+    ("when did he live?", "300 BC", ["300 AD"]),
+    ("where is it?", "York", ["New York"]),
+    ("where?", "Guinea", ["Papua New Guinea"]),
+    ("who was president?", "George W. Bush", ["George H. W. Bush"]),
+    ("what is the capital of France?", "Paris is not the capital of France. Lyon is.", ["Paris"]),
+    ("what is the capital of France?", "Some say Paris, but it is actually Lyon.", ["Paris"]),
+    ("what is the capital of France?", "I used to think Paris, but the right answer is Lyon.", ["Paris"]),
+    ("what is the capital of France?", "I cannot say whether it is Paris.", ["Paris"]),
 ]
 
 
@@ -91,6 +126,9 @@ def test_plain_words() -> None:
     assert words("Twenty-first St. John's, £1.5 million") == ("21", "saint", "john", "£", "1500000")
     assert words("U.S. President George V") == ("us", "president", "george", "5")
     assert words("isKirsten Vangsness1") == ("is", "kirsten", "vangsness", "1")
+    assert words("two thousand five hundred, £1.5bn and 5-7") == ("2500", "£", "1500000000", "and", "5", "7")
+    assert words("one, two, three; first and second; two and two") == ("1", "2", "3", "1", "and", "2", "2", "and", "2")
+    assert words("one hundred and Peter") == ("100", "and", "peter")
 
 
 def test_dates_are_read_in_any_order() -> None:

@@ -8,14 +8,16 @@ do not count.
 
 from __future__ import annotations
 
-import functools
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from pipeline.scoring import dates, hedges
+from pipeline.scoring.contradictions import contradicted, initials, same_quantity
+from pipeline.scoring.golds import GENERIC_WORDS, QUALIFIERS, STOP, TITLES, Gold, parsed
+from pipeline.scoring.numerals import value
+from pipeline.scoring.quantities import clock, is_unit
 from pipeline.scoring.similar import Covering
-from pipeline.scoring.words import MONTHS, fold, listed, value, words
+from pipeline.scoring.words import fold, words
 
 THRESHOLD = 0.45
 """Coverage from which an answer is correct. Fitted, as are the weights."""
@@ -33,88 +35,13 @@ WRONG_NUMBER = 0.5
 """Factor for such a gold where one of its numbers is not in the answer."""
 CLOSE = 0.005
 """Relative difference up to which two numbers are the same, one of them rounded. Not for years."""
-CONTRADICTED = 0.4
-"""Most that a gold can have where the answer names another of that surname, or the opposite."""
+CONTRADICTED = 0.25
+"""Most that a gold can have where the answer names another of that surname, the opposite, or another amount."""
 
-STOP = listed(
-    "a an the of in on at to for by with and or from as is are was were be been it its this that these those his her their s ca c circa"
-    " about around approximately roughly over nearly some into during"
-)
-_TITLES = listed(
-    "sir mr mrs ms doctor president king queen general captain justice judge prime minister lord lady prince princess pope saint jr sr"
-    " reverend rev emperor empress professor colonel major sergeant chief congresswoman senator governor mbe obe"
-)
-_GENERIC = listed(
-    "city county state country company act season episode series film movie book song river mountain ocean sea island region area party"
-    " system process type group people time year team club university college school government house court army church war battle republic"
-    " kingdom province district high north south east west northern southern eastern western southeastern southwestern northeastern"
-    " northwestern new national international uk us"
-)
-_QUALIFIERS = listed(
-    "more than less least most up over old older young under only just nearly almost exact exactly total year period each per plu age"
-)
-_OPPOSITES = tuple(
-    map(
-        listed,
-        (
-            "north south east west",
-            "northern southern eastern western",
-            "left right",
-            "upper lower",
-            "male female",
-            "before after",
-            "increase decrease",
-            "maximum minimum",
-            "inside outside",
-            "winter summer spring autumn",
-            "public private",
-        ),
-    )
-)
-_CAPITALISED = re.compile(r"[^\W\d_]+")
 _AMOUNT = re.compile(r"\bhow (?:many|much|long|far|old|tall|big|high)\b|\bpercent|\bnumber of\b")
+_UNSPACED = re.compile("[\u0e00-\u0eff\u3040-\u30ff\u3400-\u9fff]")  # scripts without spaces between words
 _YES_NO = (("yes",), ("no",))
-_REGNAL = re.compile(r"[a-z] [IVX]+\b")
 _NO = re.compile(r"\bno\b|\bnot\b|n't\b|\bnever\b|\bcannot\b")
-
-
-@dataclass(frozen=True)
-class _Gold:
-    # What of a gold does not depend on the answer.
-    text: str
-    all: tuple[str, ...]
-    content: tuple[str, ...]
-    glued: str
-    dates: tuple[dates.Date, ...]
-    numbers: frozenset[str]
-    regnal: bool
-    name: bool
-    last: str
-    middle: frozenset[str]
-    first: str
-
-
-@functools.lru_cache(1 << 12)
-def _gold(text: str) -> _Gold:
-    every = words(text)
-    content = tuple(w for w in every if w not in STOP) or every
-    capitals = sum(w[0].isupper() for w in _CAPITALISED.findall(text))
-    numbers = frozenset(w for w in content if w[0].isdigit())
-    name = len(content) >= 2 and capitals >= len(content) and not numbers and _GENERIC.isdisjoint(content)
-    core = [w for w in content if w not in _TITLES]
-    return _Gold(
-        fold(text).lower().strip(" .\"'"),
-        every,
-        content,
-        "".join(w for w in every if w not in ("the", "a", "an")),
-        tuple(dates.dates(every)) if "," not in text or any(w in MONTHS for w in every) else (),
-        numbers,
-        bool(_REGNAL.search(text)),
-        name,
-        core[-1] if name and len(core) > 1 else "",
-        frozenset(core[1:-1]) if name else frozenset(),
-        core[0] if name and len(core) > 1 else "",
-    )
 
 
 def is_correct(question: str, answer: str, golds: Sequence[str]) -> bool:
@@ -141,7 +68,7 @@ def _is_part(question: str, answer: str, golds: Sequence[str]) -> bool:
     said = [w for w in words(answer) if w not in STOP]
     if not 0 < len(said) <= SHORT or all(w in words(question) for w in said):
         return False
-    return any(not gold.numbers and set(said) <= set(gold.all) for gold in map(_gold, golds))
+    return any(not gold.numbers and set(said) <= set(gold.all) for gold in map(parsed, golds))
 
 
 def _best(question: str, answer: str, golds: Sequence[str]) -> float:
@@ -157,12 +84,14 @@ def _best(question: str, answer: str, golds: Sequence[str]) -> float:
     amount = bool(_AMOUNT.search(question.lower()))
     echo = hedges.asks_negatively(question)
     best = 0.0
-    timed: list[_Gold] = []
-    for gold in map(_gold, near):
+    timed: list[Gold] = []
+    for gold in map(parsed, near):
         if gold.all in _YES_NO:
             best = max(best, float(_says_no(said, lowered) == (gold.all == ("no",))))
         elif gold.dates and not amount and dates.is_date(gold.all):
             timed.append(gold)
+        elif _UNSPACED.search(gold.text):
+            best = max(best, float(gold.text in lowered and (echo or not hedges.denied(lowered, gold.text))))
         elif gold.content:
             score = _score(gold, asked, said, covering, answer)
             if score > best and (echo or not hedges.denied(lowered, gold.text)):
@@ -176,7 +105,7 @@ def _says_no(said: Sequence[str], lowered: str) -> bool:
     return said[0] == "no" or (said[0] != "yes" and bool(_NO.search(lowered[:200])))
 
 
-def _dated(golds: Sequence[_Gold], asked: frozenset[str], said: Sequence[str]) -> float:
+def _dated(golds: Sequence[Gold], asked: frozenset[str], said: Sequence[str]) -> float:
     found = dates.dates(said)
     every = [date for gold in golds for date in gold.dates]
     best = 0.0
@@ -194,24 +123,32 @@ def _dated(golds: Sequence[_Gold], asked: frozenset[str], said: Sequence[str]) -
     return best
 
 
-def _score(gold: _Gold, asked: frozenset[str], said: Sequence[str], covering: Covering, answer: str) -> float:
-    if len(gold.glued) >= 7 and gold.glued in covering.glued:
+def _score(gold: Gold, asked: frozenset[str], said: Sequence[str], covering: Covering, answer: str) -> float:
+    if len(gold.glued) >= 7 and not gold.numbers and gold.glued in covering.glued:
         return 1.0
+    if gold.clock and (times := clock(answer)):
+        return 1.0 if gold.clock & times else CONTRADICTED
     content = gold.content
     if gold.name and len(content) >= 3 and "".join(w[0] for w in content) in covering.distinct:
         return 1.0  # "FBR" for "Friedman Billings Ramsey"
     numeric = (
         bool(gold.numbers)
         and not gold.regnal
-        and (2 * len(gold.numbers) >= len(content) or all(w in asked or w in _QUALIFIERS or w in gold.numbers for w in content))
+        and (
+            2 * len(gold.numbers) >= len(content)
+            or all(w in asked or w in QUALIFIERS or w in gold.numbers or (gold.quantity and is_unit(w)) for w in content)
+        )
     )
+    amount = same_quantity(gold, said, CLOSE) if numeric else None
+    if amount is False:
+        return CONTRADICTED
     news = any(w not in asked for w in content)
     total = reached = 0.0
     wrong_number = False
     for at, word in enumerate(content):
         weight = _weight(gold, word, numeric) * (OF_THE_QUESTION if news and word in asked else 1.0)
-        share = covering.share(word, gold.name)
-        if not share and gold.name and _initials(gold, word, said):
+        share = 1.0 if amount and (word in gold.numbers or is_unit(word)) else covering.share(word, gold.name)
+        if not share and gold.name and initials(gold, word, said):
             share = 0.9
         elif not share:
             if word in gold.numbers:
@@ -226,31 +163,21 @@ def _score(gold: _Gold, asked: frozenset[str], said: Sequence[str], covering: Co
     score = reached / total
     if wrong_number and numeric:
         score *= WRONG_NUMBER
-    if _contradicted(gold, asked, said, covering, answer):
+    if contradicted(gold, asked, said, covering, answer):
         score = min(score, CONTRADICTED)
     return score
 
 
-def _initials(gold: _Gold, word: str, said: Sequence[str]) -> bool:
-    # "B. R. Ambedkar" for "Bhimrao Ramji Ambedkar", and the other way round
-    if word == gold.last or gold.last not in said:
-        return False
-    at = said.index(gold.last)
-    if 1 < len(word) <= 3 and "".join(w[0] for w in said[max(0, at - len(word)) : at]) == word:
-        return True
-    return at > 0 and len(gold.content) > 2 and said[at - 1] == "".join(w[0] for w in gold.content[:-1])
-
-
-def _weight(gold: _Gold, word: str, numeric: bool) -> float:
+def _weight(gold: Gold, word: str, numeric: bool) -> float:
     if word in gold.numbers:
         return NUMERIC_NUMBER if numeric else NUMBER
-    if word in _QUALIFIERS and not gold.name:
+    if word in QUALIFIERS and not gold.name:
         return QUALIFIER
     if numeric:
         return NUMERIC_WORD
-    if word in _TITLES:
+    if word in TITLES and word != gold.last:
         return TITLE
-    if word in _GENERIC:
+    if word in GENERIC_WORDS:
         return GENERIC
     if len(word) == 1:
         return INITIAL
@@ -264,26 +191,3 @@ def _close(word: str, covering: Covering) -> bool:
     if wanted is None or dates.year(word) is not None:
         return False
     return any(abs(number - wanted) <= CLOSE * abs(wanted) for number in covering.numbers)
-
-
-def _contradicted(gold: _Gold, asked: frozenset[str], said: Sequence[str], covering: Covering, answer: str) -> bool:
-    for group in _OPPOSITES:
-        for word in group.intersection(gold.content):
-            if word not in covering.distinct and any(w in covering.distinct and w not in asked for w in group - {word}):
-                return True
-    last, first = gold.last, gold.first
-    if not last or last not in covering.distinct or covering.share(first, True) or first[0] in covering.distinct:
-        return False
-    if any(covering.share(name, True) for name in gold.middle):
-        return False
-    if _initials(gold, first, said) or (len(first) == 1 and any(w[0] == first for w in said)):
-        return False
-    capitals = {w for word in _CAPITALISED.findall(fold(answer)) if word[0].isupper() for w in words(word)}
-    return any(  # somebody else of that surname
-        said[at] == last
-        and said[at - 1] in capitals
-        and said[at - 1] not in STOP
-        and said[at - 1] not in _TITLES
-        and said[at - 1] not in gold.content
-        for at in range(1, len(said))
-    )

@@ -7,7 +7,16 @@ import re
 _DENIED = re.compile(
     r"(?:\bnot|n't|\bnever|\brather than|\binstead of|\bother than|\bneither)"
     r"\s+(?:(?:in|at|on|by|the|a|an|is|it)\s+){0,2}[\"']?$"
+    r"|\b(?:whether|unclear if|not sure if|doubt(?: that)?)\s+(?:it|this|that|he|she|they)\s+(?:is|was|are|were)\s+(?:the\s+)?$"
 )
+_DENIED_AFTER = re.compile(r"[\"']?\s+(?:is|was|are|were)(?:n't|\s+not)\s+(?!only\b|just\b)")
+_CONCEDED = re.compile(
+    r"(?:\b(?:some|many|most|other)(?: people| sources)? (?:(?:may|might|would|will) )?(?:say|think|believe|claim|assume|guess)"
+    r"|\bi (?:first |once |had |used to )?(?:think|thought|believed|guessed)"
+    r"|\b(?:often|commonly|widely|mistakenly) (?:mis)?(?:taken|thought|believed)"
+    r"|\bpeople (?:often )?(?:say|think|believe))[^.;\n]{0,40}$"
+)
+_RETRACTED = re.compile(r"[^.;\n]{0,40}[,.;]?\s(?:but|however|though|yet)\b")
 _NEGATION = re.compile(r"\b(?:not|never|no|neither|except)\b|n't\b")
 _VERB = re.compile(r"\b(?:is|was|are|were|has|have|had|did|does|called|known|won|wrote|by|in)\b")
 _SEVERAL = re.compile(
@@ -25,11 +34,17 @@ _BARE, _PIECE, _SEARCHED = 160, 5, 1000
 
 
 def denied(answer: str, gold: str) -> bool:
-    """Whether every mention of `gold` in `answer` (both lower case, straight apostrophes) stands right behind a negation."""
+    """Whether every mention of `gold` in `answer` (both lower case, straight apostrophes) is taken back: right behind a negation ("not
+    Paris"), right before one ("Paris is not"), or conceded to others before a "but" ("some say Paris, but")."""
     at, mentions = answer.find(gold), 0
     while at >= 0:
         mentions += 1
-        if not _DENIED.search(answer, max(0, at - 30), at):
+        end = at + len(gold)
+        if not (
+            _DENIED.search(answer, max(0, at - 40), at)
+            or _DENIED_AFTER.match(answer, end)
+            or (_RETRACTED.match(answer, end) and _CONCEDED.search(answer, max(0, at - 90), at))
+        ):
             return False
         at = answer.find(gold, at + 1)
     return mentions > 0

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import takewhile
 
-from pipeline.scoring.words import RESPELLED, value
+from pipeline.scoring.numerals import value
+from pipeline.scoring.words import RESPELLED
 
 DERIVED, GLUED, RELATED = 0.9, 0.8, 0.7
 """Shares of a word that is covered by another form of it, inside other letters, or by a word with the same beginning."""

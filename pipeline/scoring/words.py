@@ -9,33 +9,17 @@ import functools
 import re
 import unicodedata
 
+from pipeline.scoring import numerals
+
 
 def listed(text: str) -> frozenset[str]:
     """The words of a list written as one text."""
     return frozenset(text.split())
 
 
-def _numbered(text: str, start: int = 0) -> dict[str, int]:
-    return {word: n for n, word in enumerate(text.split(), start)}
-
-
-_UNITS = _numbered(
-    "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen eighteen nineteen"
-)
-_TENS = {word: 10 * n for word, n in _numbered("twenty thirty forty fifty sixty seventy eighty ninety", 2).items()}
-_ORDINALS = _numbered(
-    "first second third fourth fifth sixth seventh eighth ninth tenth eleventh twelfth thirteenth fourteenth fifteenth sixteenth"
-    " seventeenth eighteenth nineteenth twentieth",
-    1,
-)
-_ROMAN = {"ii": 2, "iii": 3, "iv": 4, "vi": 6, "vii": 7, "viii": 8, "ix": 9} | _numbered("xi xii xiii xiv xv xvi xvii xviii xix xx", 11)
-_SCALES = {"hundred": 100, "thousand": 1000, "million": 10**6, "billion": 10**9, "trillion": 10**12}
-MONTHS = _numbered("january february march april may june july august september october november december", 1)
+MONTHS = numerals.numbered("january february march april may june july august september october november december", 1)
 MONTHS |= {name[:3]: n for name, n in MONTHS.items()} | {"sept": 9}
 """Month names and their abbreviations, to 1..12."""
-
-_NUMBER_WORDS = {word: str(n) for words in (_UNITS, _TENS, _ORDINALS, _ROMAN) for word, n in words.items()}
-_TENS_DIGITS = {str(n) for n in _TENS.values()}
 
 _SAME = dict(
     pair.split("=")
@@ -43,7 +27,10 @@ _SAME = dict(
         "km=kilometer kilometre=kilometer kilometres=kilometer kilometers=kilometer mi=mile miles=mile ft=foot feet=foot metre=meter"
         " metres=meter meters=meter cm=centimeter mm=millimeter kg=kilogram lb=pound lbs=pound pounds=pound yrs=year yr=year years=year"
         " hrs=hour hr=hour min=minute mins=minute sec=second percent=% percentage=% usa=us mt=mount st=saint ste=saint dr=doctor &=and"
-        " bros=brothers tv=television dept=department govt=government vs=versus"
+        " bros=brothers tv=television dept=department govt=government vs=versus bce=bc sq=square"
+        # British and American spelling, beyond the endings in `_BRITISH`
+        " grey=gray aluminium=aluminum sulphur=sulfur programme=program defence=defense licence=license mould=mold plough=plow"
+        " jewellery=jewelry cheque=check moustache=mustache storey=story"
         # a country and its adjective answer the same questions ("where is it from?")
         " british=uk britain=uk american=us america=us english=england french=france german=germany spanish=spain italian=italy"
         " indian=india chinese=china japanese=japan canadian=canada australian=australia russian=russia irish=ireland scottish=scotland"
@@ -51,7 +38,7 @@ _SAME = dict(
     )
 )
 
-RESPELLED = frozenset(_NUMBER_WORDS) | frozenset(_SCALES) | frozenset(MONTHS) | frozenset(_SAME) | {"united", "great", "yes", "no"}
+RESPELLED = numerals.NUMBER_WORDS.union(numerals.SCALES, MONTHS, _SAME, ("united", "great", "yes", "no", "half"))
 """Words in lower case that become others, or mean more than themselves."""
 
 _COUNTRIES = (
@@ -69,6 +56,13 @@ _JOINED = re.compile(r"(?<=[a-z])(?=[A-Z])|(?<=[a-z]{3})(?=\d)")
 _SPLIT_DECIMAL = re.compile(r"(\d)\. (\d)")
 _ORDINAL_DIGITS = re.compile(r"(?<=\d)(?:st|nd|rd|th)$")
 _DIGITS = {"I": "1", "V": "5", "X": "10"}
+_BRITISH = re.compile(r"(?:(?<=\w{3})(?:our|ise)|(?<=\w{2})(?:tre|bre))$")
+_AMERICAN = {"our": "or", "ise": "ize", "tre": "ter", "bre": "ber"}
+_DIGIT = re.compile(r"\d")
+_SHORT_SCALE = re.compile(r"\d(?:M|B|[kK]| ?mn| ?bn)\b|[$£€]\d[\d.,]*m\b")
+_SHORT_SCALES = {"m": " million", "mn": " million", "b": " billion", "bn": " billion", "k": " thousand"}
+_MINUS = re.compile(r"(?<![^\s(])[-−](?=\d)")
+_FRACTION = re.compile(r"(?<![\d/.])([1-9])[/\u2044]([2-9])(?![\d/])")
 
 
 def fold(text: str) -> str:
@@ -93,11 +87,22 @@ def stem(word: str) -> str:
     return word
 
 
+def _scaled(found: re.Match[str]) -> str:
+    digits = found[0].rstrip("mMkKBbn ")
+    return digits + _SHORT_SCALES[found[0][len(digits) :].strip().lower()]
+
+
 def split(text: str) -> list[str]:
     """`text` taken apart at spaces, punctuation and joints (`isKirsten`, `2016th`), in lower case, not yet plain."""
     text = fold(text)
     if "'" in text:
         text = _POSSESSIVE.sub("", text).replace("'", "")
+    if _DIGIT.search(text):
+        text = _SHORT_SCALE.sub(_scaled, text)
+        if "/" in text or "\u2044" in text:
+            text = _FRACTION.sub(lambda m: f"{int(m[1]) / int(m[2]):.4g}", text)
+        if "-" in text or "−" in text:
+            text = _MINUS.sub("minus ", text)
     if "." in text:
         text = _INITIALS.sub(lambda m: m[0].replace(".", "").replace(" ", "") + " ", text)
         text = _SPLIT_DECIMAL.sub(r"\1.\2", text)
@@ -114,34 +119,24 @@ def split(text: str) -> list[str]:
 
 @functools.lru_cache(1 << 14)
 def _word(token: str) -> str:
-    return stem(_SAME.get(token, token))
+    if token in numerals.ROMAN:
+        return numerals.ROMAN[token]
+    word = stem(_SAME.get(token, token))
+    return _BRITISH.sub(lambda m: _AMERICAN[m[0]], word) if word[-2:] in ("ur", "se", "re") else word
 
 
 @functools.lru_cache(1 << 13)
 def words(text: str) -> tuple[str, ...]:
     """The plain words of `text`, in order."""
+    tokens, at = split(text), 0
     found: list[str] = []
-    for token in split(text):
-        if token[0].isdigit():
-            digits = _ORDINAL_DIGITS.sub("", token).replace(",", "")
-            found.append(digits.removesuffix(".0"))
-        elif token in _NUMBER_WORDS:
-            if token in _UNITS and found and found[-1] in _TENS_DIGITS:  # "forty two"
-                found[-1] = str(int(found[-1]) + _UNITS[token])
-            elif token in _ORDINALS and found and found[-1] in _TENS_DIGITS:  # "forty second"
-                found[-1] = str(int(found[-1]) + _ORDINALS[token])
-            else:
-                found.append(_NUMBER_WORDS[token])
-        elif token in _SCALES and found and value(found[-1]) is not None:  # "1.5 million"
-            found[-1] = f"{(value(found[-1]) or 0) * _SCALES[token]:.15g}"
-        else:
-            found.append(_word(token))
+    while at < len(tokens):
+        token = tokens[at]
+        digits = token[0].isdigit()
+        if (digits or token in numerals.STARTS) and (read := numerals.read(tokens, at)) is not None:
+            number, at = read
+            found.append(f"{number:.15g}")
+            continue
+        at += 1
+        found.append(_ORDINAL_DIGITS.sub("", token).replace(",", "").removesuffix(".0") if digits else _word(token))
     return tuple(found)
-
-
-def value(word: str) -> float | None:
-    """The number that a plain word is, or None."""
-    try:
-        return float(word) if word[0].isdigit() else None
-    except ValueError:
-        return None
