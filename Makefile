@@ -33,7 +33,7 @@ check: setup ## lint, types, layers
 smoke: setup ## strike a dry run at every checkpoint in every way, and see it finish as if nothing had happened
 	python -m scripts.smoke_orchestration --n 3 --prompt_set operational_only --dry_run
 
-storm: setup ## 200 SIGKILLs at random moments
+storm: setup ## 200 SIGKILLs, spread evenly over all phases
 	python -m scripts.kill_storm --kills 200 --seed 1
 
 bench: setup ## the benchmarks

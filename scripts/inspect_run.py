@@ -79,9 +79,7 @@ def _requests(run: Path) -> list[str]:
             found.append(f"answers: {e}")
             continue
         if answered != ids:
-            found.append(
-                f"{shard.parent.name}/{shard.stem}: {len(ids)} asked, {len(answered)} answered, {len({*ids} ^ {*answered})} amiss"
-            )
+            found.append(f"{shard.parent.name}/{shard.stem}: {len(ids)} asked, {len(answered)} answered, {len({*ids} ^ {*answered})} amiss")
     found += [f"custom_id {c} stands {n} times in the shards" for c, n in asked.items() if n > 1]
     for path in sorted(run.glob("*/results/predictions.csv")):
         if not (path.parent / "trial_manifest.json").exists():

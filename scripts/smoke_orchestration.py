@@ -21,7 +21,7 @@ from pathlib import Path
 from pipeline.base.errors import UsageError
 from scripts.edge import Parser, command
 from scripts.inspect_run import problems_of, result_files, the_run
-from scripts.strikes import Ended, kill, make_project, run_child, terminate, warm_up
+from scripts.strikes import kill, make_project, run_child, terminate, warm_up
 
 POINTS = {
     "post-build": ("post-build", 2),
@@ -78,9 +78,9 @@ def strike_and_rerun(
     ended = run_child(project, words, lambda n, count: n == name and count == nth, striker(how, project), fork=fork)
     problems = []
     if ended.struck_at is None:
-        problems.append(f"the checkpoint {name!r} never came (exit {ended.code}): {_tail(ended)}")
+        problems.append(f"the checkpoint {name!r} never came (exit {ended.code}): {ended.last_words}")
     elif ended.code != EXIT[how]:
-        problems.append(f"struck: exit {ended.code}, expected {EXIT[how]}: {_tail(ended)}")
+        problems.append(f"struck: exit {ended.code}, expected {EXIT[how]}: {ended.last_words}")
     twin = folder / f"{point}-{how}-resume"
     shutil.copytree(project, twin)
     for case, place in zip(cases, (project, twin), strict=True):
@@ -88,16 +88,12 @@ def strike_and_rerun(
         again = run_child(place, [*words, "--resume"] if case.resume else words, fork=fork)
         case.problems += problems
         if again.code != 0:
-            case.problems.append(f"rerun: exit {again.code}, expected 0: {_tail(again)}")
+            case.problems.append(f"rerun: exit {again.code}, expected 0: {again.last_words}")
         else:
             case.problems += problems_of(place, reference, billed=billed)
         case.seconds = time.monotonic() - start
         start = time.monotonic()
     return cases
-
-
-def _tail(ended: Ended) -> str:
-    return " / ".join(ended.output.strip().splitlines()[-3:])
 
 
 @command
@@ -136,7 +132,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         whole = make_project(folder / "reference")
         ended = run_child(whole, words, fork=args.dry_run)
         if ended.code != 0:
-            raise UsageError(f"the uninterrupted run fails (exit {ended.code}): {_tail(ended)}", remedy="Mend that first.")
+            raise UsageError(f"the uninterrupted run fails (exit {ended.code}): {ended.last_words}", remedy="Mend that first.")
         reference = result_files(the_run(whole))
         if not args.json:
             print(f"reference: {len(reference)} result files")

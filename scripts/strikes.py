@@ -9,13 +9,17 @@ import signal
 import sys
 import time
 import traceback
+from collections import Counter
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.base.checkpoints import VARIABLE
 from pipeline.layout import find_root
 
+START, MOMENT = "start", "moment"
+"""What stands for a checkpoint where there is none: the child's first breath, and wherever it was when a delay was over."""
 PROJECT_FILES = ("dodo.py", "pyproject.toml", "config")
 Decide = Callable[[str, int], bool]
 """Given a checkpoint's name and how often it was announced: strike now?"""
@@ -33,12 +37,19 @@ def make_project(folder: Path) -> Path:
 
 @dataclass
 class Ended:
-    """How a child ended: its exit code (negative: killed by that signal), what was announced, and where it was struck."""
+    """How a child ended: its exit code (negative: killed by that signal), what was announced and after how many seconds, and where it was
+    struck."""
 
     code: int
     announced: list[str]
+    at: list[float]
     struck_at: str | None
     output: str
+
+    @property
+    def last_words(self) -> str:
+        """The end of its output, in one line."""
+        return " / ".join(self.output.strip().splitlines()[-3:])
 
 
 def warm_up() -> None:
@@ -66,12 +77,13 @@ def run_child(
     strike: Callable[[int], None] | None = None,
     *,
     fork: bool = True,
-    after: float | None = None,
+    delay: float = 0.0,
 ) -> Ended:
-    """Run `doit run WORDS` in `project` as a child process. Where `decide` says so, `strike(pid)` is called while the child waits;
-    `after` so many seconds it is called wherever the child is.
+    """Run `doit run WORDS` in `project` as a child process. Where `decide` says so, `strike(pid)` is called while the child waits; with a
+    `delay` so many seconds after it went on, or at its next announcement should that come sooner.
 
-    With `fork` the child begins with this process's imports (the simulated provider); without, it is a new interpreter.
+    The child's being there counts as the announcement `start`. With `fork` the child begins with this process's imports (the simulated
+    provider); without, it is a new interpreter.
     """
     says, hears = os.pipe(), os.pipe()
     log = project / ".child.log"
@@ -81,11 +93,13 @@ def run_child(
         _become(project, words, environment, log, (says[0], hears[1]), (says[1], hears[0]), fork)
     os.close(says[1])
     os.close(hears[0])
-    announced, struck = _listen(says[0], hears[1], pid, decide, strike, None if after is None else time.monotonic() + after)
+    listener = _Listener(hears[1], pid, decide, strike, delay)
+    listener.listen(says[0])
     _pid, status = os.waitpid(pid, 0)
     os.close(says[0])
     os.close(hears[1])
-    return Ended(os.waitstatus_to_exitcode(status), announced, struck, log.read_text("utf-8", "replace") if log.exists() else "")
+    said = log.read_text("utf-8", "replace") if log.exists() else ""
+    return Ended(os.waitstatus_to_exitcode(status), listener.announced, listener.at, listener.struck_at, said)
 
 
 def _become(
@@ -118,35 +132,54 @@ def _become(
         os._exit(code)
 
 
-def _listen(
-    reads: int, answers: int, pid: int, decide: Decide | None, strike: Callable[[int], None] | None, deadline: float | None
-) -> tuple[list[str], str | None]:
-    announced: list[str] = []
-    counts: dict[str, int] = {}
-    struck: str | None = None
-    rest = b""
-    while True:
-        if deadline is not None and struck is None and not select.select([reads], [], [], max(0.0, deadline - time.monotonic()))[0]:
-            struck = "anywhere"
-            assert strike is not None
-            strike(pid)
-        chunk = os.read(reads, 4096)
-        if not chunk:
-            break
-        *lines, rest = (rest + chunk).split(b"\n")
-        for line in lines:
-            name = line.decode()
-            announced.append(name)
-            counts[name] = counts.get(name, 0) + 1
-            if struck is None and decide is not None and decide(name, counts[name]):
-                struck = name
-                assert strike is not None
-                strike(pid)
-            try:
-                os.write(answers, b".")
-            except OSError:  # the child is dead: it does not wait any more
-                break
-    return announced, struck
+class _Listener:
+    """Hears what a child announces, strikes once, and lets it go on."""
+
+    def __init__(self, answers: int, pid: int, decide: Decide | None, strike: Callable[[int], None] | None, delay: float) -> None:
+        self.announced: list[str] = []
+        self.at: list[float] = []
+        self.struck_at: str | None = None
+        self._answers, self._pid, self._decide, self._strike, self._delay = answers, pid, decide, strike, delay
+        self._counts: Counter[str] = Counter()
+        self._began = time.monotonic()
+        self._due: float | None = None
+        self._hear(START)
+
+    def listen(self, reads: int) -> None:
+        """Until the child is gone."""
+        rest = b""
+        while True:
+            if self._due is not None and self.struck_at is None:
+                left = max(0.0, self._due - time.monotonic())
+                if not select.select([reads], [], [], left)[0]:
+                    self._do_strike(MOMENT)
+            chunk = os.read(reads, 4096)
+            if not chunk:
+                return
+            *lines, rest = (rest + chunk).split(b"\n")
+            for line in lines:
+                self._hear(line.decode())
+                with suppress(OSError):  # the child is dead: it does not wait any more
+                    os.write(self._answers, b".")
+
+    def _hear(self, name: str) -> None:
+        self.announced.append(name)
+        self.at.append(time.monotonic() - self._began)
+        self._counts[name] += 1
+        if self.struck_at is not None or self._decide is None:
+            return
+        if self._due is not None:
+            self._do_strike(MOMENT)
+        elif self._decide(name, self._counts[name]):
+            if self._delay:
+                self._due = time.monotonic() + self._delay
+            else:
+                self._do_strike(name)
+
+    def _do_strike(self, at: str) -> None:
+        assert self._strike is not None
+        self.struck_at = at
+        self._strike(self._pid)
 
 
 def kill(pid: int) -> None:

@@ -145,9 +145,7 @@ def _check_drift(session: Session, state: RunState) -> None:
         keys = config_changes(session)
         run.events.add("config_changed", was=state["config_hash"], now=exp.config_hash, changed=keys)
         if keys:
-            run.notice(
-                f"the config changed since: {', '.join(keys[:6])} (read by {steps_reading(keys)}); nothing is asked again for that"
-            )
+            run.notice(f"the config changed since: {', '.join(keys[:6])} (read by {steps_reading(keys)}); nothing is asked again for that")
         state.update(config_hash=exp.config_hash)
 
 
