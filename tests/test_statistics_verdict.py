@@ -63,7 +63,8 @@ def test_without_a_margin_only_rules_one_two_three_and_six():
     ("made", "words"),
     [
         (evidence(0.01, 0.05, informative=4), "only 4 informative clusters"),
-        (evidence(0.01, 0.05, informative=0), "no informative cluster"),
+        (evidence(0.01, 0.05, informative=0), "no informative cluster (whose items differ between the arms), where"),
+        (evidence(0.01, 0.05, informative=5, every_cluster=True), "only 5 clusters, where at least 10 are needed"),
         (evidence(0.01, 0.05, unplanned_look="a look at 5,000 items was not planned"), "a look at 5,000 items was not planned"),
         (evidence(0.01, 0.05, worst_low=-0.01, worst_high=0.1), "missing answers could reverse it"),
         (evidence(-0.05, -0.01, worst_low=-0.1, worst_high=0.01), "missing answers could reverse it"),
@@ -95,8 +96,8 @@ def sentence(made: Evidence, wording: Wording = W) -> str:
 
 
 def test_sentences_are_plain():
-    assert sentence(evidence(0.01, 0.05)) == "concise is better than plain on correct by 3 points (95% interval 1 to 5; 500 items)."
-    assert sentence(evidence(0.01, 0.02, 0.03)).endswith("(95% interval 1 to 2; 500 items), but by less than matters (margin 3 points).")
+    assert sentence(evidence(0.01, 0.05)) == "concise is better than plain on correct by 3 points (95% interval 1.0 to 5.0; 500 items)."
+    assert "(95% interval 1.0 to 2.0; 500 items), but by less than matters (margin 3 points)." in sentence(evidence(0.01, 0.02, 0.03))
     assert sentence(evidence(0.04, 0.09, 0.01)).endswith(", by more than the margin of 1 point.")
     assert sentence(evidence(-0.05, -0.01)).startswith("concise is worse than plain on correct by 3 points")
     assert sentence(evidence(-0.02, 0.02, 0.03)).startswith(
@@ -106,7 +107,15 @@ def test_sentences_are_plain():
         "concise is not inferior to plain on correct: at worst it is less than the margin of 3 points below"
     )
     in_units = Wording("b", "a", "length", points=False)
-    assert sentence(evidence(10.0, 21.0), in_units) == "b is better than a on length by 15.5 (95% interval 10 to 21)."
+    assert sentence(evidence(10.0, 21.0), in_units) == "b is better than a on length by 15.5 (95% interval 10.0 to 21.0)."
+
+
+def test_sentences_say_the_level_that_their_interval_has():
+    """Equivalence is read from the 90% interval; with alternative `greater` the ends are one-sided 95% bounds."""
+    equivalent = replace(evidence(-0.02, 0.02, 0.03), inner_low=-0.011, inner_high=0.0)
+    assert sentence(equivalent).endswith("the margin of 3 points (90% interval −1.1 to 0.0; 500 items).")
+    one_sided = replace(evidence(-0.05, -0.01, 0.03), alternative="greater")
+    assert sentence(one_sided).endswith("is better than plain on correct: −3 points (one-sided 95% bounds −5.0 to −1.0; 500 items).")
 
 
 def test_undecided_says_what_it_takes():

@@ -29,10 +29,11 @@ def judge(c: Comparison, family: Family, trial: TrialInfo, settings: AnalysisSet
     missing = c.missing(settings.missing_outcomes, info, ALPHA)
     worst = oriented(missing["low"], missing["high"]) if missing["answers_control"] + missing["answers_treatment"] else (None, None)
     evidence = Evidence(
-        sign * effect.value, *outer, *inner, p.margin, p.alternative, effect.informative, effect.informative_needed, *worst,
-        trial.unplanned_look, _plan(c, family, trial, settings),
+        sign * effect.value, *outer, *inner, p.margin, p.alternative, effect.informative, effect.informative_needed,
+        effect.score, *worst, trial.unplanned_look, _plan(c, family, trial, settings),
     )  # fmt: skip
-    wording = Wording(trial.treatment, trial.control, p.metric, info.in_points, round(100 * LEVEL), _sample(c), _decimals(evidence))
+    levels = round(100 * LEVEL), round(100 * (1 - 2 * settings.tost_alpha))
+    wording = Wording(trial.treatment, trial.control, p.metric, info.in_points, *levels, _sample(c), _decimals(evidence))
     verdict = decide(evidence, wording)
     plan = evidence.plan if verdict.verdict == "undecided" else None
     return {

@@ -15,6 +15,7 @@ Without a margin only 1, 2, 3 and 6. With alternative `greater` never worse (Goe
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -46,6 +47,8 @@ class Evidence:
     alternative: Literal["two-sided", "greater"] = "two-sided"
     informative: int = 10
     informative_needed: int = 10
+    every_cluster: bool = False
+    """Clusters whose items agree count as informative too: a score interval needs no discordant pair."""
     worst_low: float | None = None
     """Effect when all missing data turn out worst for the treatment."""
     worst_high: float | None = None
@@ -63,6 +66,9 @@ class Wording:
     metric: str = "the metric"
     points: bool = True
     level: int = 95
+    """Of the interval; with alternative `greater`, of each of its ends."""
+    inner_level: int = 90
+    """Of the interval that equivalence is read from."""
     sample: str = ""
     """For example `1,000 items in 412 clusters`."""
     decimals: int = 1
@@ -132,8 +138,9 @@ def _obstacle(e: Evidence, claim: _Claim, w: Wording) -> str | None:
     if e.unplanned_look:
         return e.unplanned_look
     if e.informative < e.informative_needed:
-        count = "no informative cluster" if e.informative == 0 else f"only {_count(e.informative, 'informative cluster')}"
-        return f"{count} (whose items differ between the arms), where at least {e.informative_needed} are needed"
+        kind, which = ("cluster", "") if e.every_cluster else ("informative cluster", " (whose items differ between the arms)")
+        count = f"no {kind}" if e.informative == 0 else f"only {_count(e.informative, kind)}"
+        return f"{count}{which}, where at least {e.informative_needed} are needed"
     if reversed_by(e, e.worst_low, e.worst_high):
         span = _span(e.worst_low, e.worst_high, w)
         return f"missing answers could reverse it (the effect lies anywhere from {span}, depending on what they would have been)"
@@ -144,11 +151,12 @@ def _count(n: int, thing: str) -> str:
     return f"{n:,} {thing}{'' if n == 1 else 's'}"
 
 
-def _number(x: float, w: Wording) -> str:
-    x = x * 100 if w.points else x
-    text = f"{x:.{w.decimals}f}" if w.points else f"{x:.3g}"
-    text = text.rstrip("0").rstrip(".") if "." in text and "e" not in text else text
-    return "0" if text == "-0" else text
+def _number(x: float, w: Wording, *, full: bool = False) -> str:
+    """`x` in points or units, with a true minus sign; `full` keeps the zeros at its end, so that the ends of an interval agree."""
+    text = f"{x * 100:.{w.decimals}f}" if w.points else f"{x:#.3g}"
+    if "." in text and "e" not in text:
+        text = (text if full else text.rstrip("0")).rstrip(".")
+    return text.lstrip("-") if float(text) == 0 else re.sub("^-", "−", text)
 
 
 def _size(x: float, w: Wording) -> str:
@@ -160,15 +168,17 @@ def _span(low: float | None, high: float | None, w: Wording) -> str:
     if low is None and high is None:
         return "unknown"
     if high is None:
-        return f"{_number(low or 0.0, w)} up"
-    return f"{_number(low or 0.0, w)} to {_number(high, w)}"
+        return f"{_number(low or 0.0, w, full=True)} up"
+    return f"{_number(low or 0.0, w, full=True)} to {_number(high, w, full=True)}"
 
 
 def _sentence(e: Evidence, claim: _Claim, w: Wording) -> str:
     t, c, on = w.treatment, w.control, f"on {w.metric}"
     effect, m = e.effect or 0.0, e.margin or 0.0
-    facts = f"({w.level}% interval {_span(e.low, e.high, w)}{'; ' + w.sample if w.sample else ''})"
-    inner = f"({_span(e.inner_low, e.inner_high, w)}{'; ' + w.sample if w.sample else ''})"
+    sample = f"; {w.sample}" if w.sample else ""
+    of_level = f"one-sided {w.level}% bounds" if e.alternative == "greater" else f"{w.level}% interval"
+    facts = f"({of_level} {_span(e.low, e.high, w)}{sample})"
+    inner = f"({w.inner_level}% interval {_span(e.inner_low, e.inner_high, w)}{sample})"
     tail = {
         None: "",
         "less_than_matters": f", but by less than matters (margin {_size(m, w)})",
