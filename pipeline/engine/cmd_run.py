@@ -18,7 +18,6 @@ from pipeline.engine.action import FAMILY_STEPS
 from pipeline.engine.command_line import OUR_DEFECT, OneLine
 from pipeline.engine.gating import check_inputs
 from pipeline.engine.options import RUN_OPTIONS
-from pipeline.engine.progress import Progress
 from pipeline.engine.session import Session
 from pipeline.steps import build
 
@@ -71,29 +70,30 @@ class AbidingRun(OneLine, Run):  # type: ignore[misc]
             from pipeline.providers.local import keep_stderr
 
             keep_stderr()
-        session.run.notice = self._notice
-        session.run.progress = Progress(session.run, bool(self.params["quiet"]))
+        session.run.progress, session.run.notice = session.display, session.display.notice
         for warning in session.config.warnings:
-            self._notice(warning)
+            session.display.notice(warning)
         if not session.run.paths.state.exists():
             for other in plan.others(session):
-                self._notice(other.line)
+                session.display.notice(other.line)
         if session.adoption_notes is not None:
-            self._notice(
+            session.display.notice(
                 f"run {session.run.paths.run_id} of the predecessor is adopted: its answers are used as they are, nothing is asked"
             )
             for note in session.adoption_notes:
-                self._notice(f"uncertain: {note}")
+                session.display.notice(f"uncertain: {note}")
         if session.from_snapshot:
-            self._notice(f"run {session.run.paths.run_id} continues from its own snapshot")
+            session.display.notice(f"run {session.run.paths.run_id} continues from its own snapshot")
         self._refuse_early()
         if build.frozen(session.run) or "prepare" not in session.steps:
             check_inputs(session)
         lock = opening.open_run(session)
         try:
-            with session.run.stop.signals():  # closing too: it waits for the model's call in hand, which a second signal cuts short
+            # Closing too: it waits for the model's call in hand, which a second signal cuts short.
+            with session.run.stop.signals(session.display.tell_stop):
                 try:
-                    code = self._passes(args, kwargs)
+                    with session.display:
+                        code = self._passes(args, kwargs)
                     code = self._finish(code)
                 finally:
                     session.run.close()
@@ -112,10 +112,6 @@ class AbidingRun(OneLine, Run):  # type: ignore[misc]
 
             if wanted not in WORDS:
                 raise UsageError(f"{wanted!r} is no verdict", where="--require", remedy=f"Use one of {', '.join(WORDS)}.")
-
-    def _notice(self, text: str) -> None:
-        if not self.params["quiet"]:
-            print(f"note: {text}", file=sys.stderr, flush=True)
 
     def _passes(self, args: Any, kwargs: Any) -> int:
         """Shards are known once prepare and build have run: where they have not, a first pass runs these two alone."""
@@ -150,7 +146,7 @@ class AbidingRun(OneLine, Run):  # type: ignore[misc]
             ("parts_per_dataset" in given and asked != built["layout"]["parts"])
             or ("lines_per_part" in given and lines != built["layout"]["lines_per_part"])
         ):
-            self._notice(
+            self.session.display.notice(
                 "batch_inputs/build_manifest.json froze the layout of this run: --parts_per_dataset and --lines_per_part change nothing"
             )
 
@@ -199,8 +195,8 @@ class AbidingRun(OneLine, Run):  # type: ignore[misc]
         report = session.run.paths.aggregate_html if len(files) > 1 else files[0].report_html
         shown = report.relative_to(session.root) if report.is_relative_to(session.root) else report
         print(f"report: {shown}")
-        if self.params["open"]:
-            webbrowser.open(report.resolve().as_uri())
+        if self.params["open"] and not webbrowser.open(report.resolve().as_uri()):
+            session.display.notice("--open: there is no browser here; open the report by hand")
         self._require(documents, complete=True)
 
     def _require(self, documents: list[dict[str, Any]], *, complete: bool) -> None:

@@ -24,7 +24,7 @@ class AbidingReporter:
     def __init__(self, outstream: Any, options: Any) -> None:
         self._out = outstream
         self._session = current()
-        self._quiet = bool(self._session.params.get("quiet"))
+        self._display = self._session.display
         self._left: dict[str, int] = {}
         self._partial: set[str] = set()
         self._ran: dict[str, int] = {}
@@ -51,15 +51,16 @@ class AbidingReporter:
         for phase, count in self._left.items():
             if session_is_narrow(self._session) or count < sum(self._phase(task) == phase for task in tasks.values()):
                 self._partial.add(phase)
+        self._display.expect(self._left)
 
     def get_status(self, task: Any) -> None:
         """doit looks at a task."""
 
     def execute_task(self, task: Any) -> None:
         """doit is about to run a task."""
-        if (phase := self._phase(task)) and phase not in self._began:
-            self._began[phase] = time.monotonic()
-            self._write(f"{phase:<8} ...", transient=True)
+        if phase := self._phase(task):
+            self._began.setdefault(phase, time.monotonic())
+            self._display.begin(phase)
 
     def add_failure(self, task: Any, fail: Any) -> None:
         """A task failed: the error itself is told at the end; what is not ours is told here, whole."""
@@ -77,7 +78,7 @@ class AbidingReporter:
         if not (phase := self._phase(task)):
             return
         facts = (task.values or {}).get("facts", {})
-        if not facts.get("rechecked"):
+        if not facts.get("rechecked") or (phase == "poll" and task.name.partition(":")[2] in self._display.published):
             self._ran[phase] = self._ran.get(phase, 0) + 1
         self._finish_one(phase)
 
@@ -93,6 +94,7 @@ class AbidingReporter:
 
     def _finish_one(self, phase: str) -> None:
         self._left[phase] -= 1
+        self._display.advance(phase)
         if self._left[phase]:
             return
         state = self._session.run.state
@@ -105,14 +107,7 @@ class AbidingReporter:
                 state.move(phase, "stopped", "only a part of it was chosen")
         if ran := self._ran.get(phase, 0):
             took = time.monotonic() - self._began.get(phase, time.monotonic())
-            self._write(f"{phase:<8} {ran} task{'s' if ran != 1 else ''} done, {took:.1f} s")
-
-    def _write(self, line: str, transient: bool = False) -> None:
-        if self._quiet or (transient and not self._out.isatty()):
-            return
-        end = "\r" if transient else "\n"
-        clear = "\x1b[2K" if self._out.isatty() else ""
-        print(clear + line, end=end, file=self._out, flush=True)
+            self._display.say(f"{phase:<8} {ran} task{'s' if ran != 1 else ''} done, {took:.1f} s", self._out)
 
     def cleanup_error(self, exception: Any) -> None:
         """A teardown failed."""

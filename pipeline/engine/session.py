@@ -11,6 +11,7 @@ from typing import Any
 from pipeline.base.errors import AbidingError, ConfigError, ManifestError, UsageError
 from pipeline.config import Config, Overrides, load
 from pipeline.engine import options as opts
+from pipeline.engine.display import Display
 from pipeline.experiment import Condition, Experiment, Trial, Unit
 from pipeline.layout import RunPaths
 from pipeline.records import legacy, snapshot
@@ -88,6 +89,7 @@ class Session:
         self.run.trials_selected = frozenset(self.trials)
         self._manifests: dict[str, TrialManifest] = {}
         self.errors: list[AbidingError] = []
+        self.display = Display(self.run, self.steps, quiet=bool(params.get("quiet")))
 
     def keep_error(self, error: AbidingError) -> None:
         """Remember what ended a task, to be told once at the end."""

@@ -7,7 +7,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
@@ -18,6 +18,13 @@ from pipeline.base.errors import Stopped
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 SECOND_SIGNAL_EXIT = 130
 LOOK_SECONDS = 0.1  # how often a sleeper asks whether it should stop
+ONCE_MORE = "once more: at once"
+
+
+def say_on_stderr(text: str) -> None:
+    """A line from a signal handler. A closed pipe or a stderr without a descriptor must not raise into what the signal interrupted."""
+    with suppress(OSError, ValueError, AttributeError):  # not fd 2: llama.cpp may have been given that one
+        os.write(sys.stderr.fileno(), f"\n{text}\n".encode())
 
 
 class StopToken:
@@ -59,9 +66,10 @@ class StopToken:
             time.sleep(min(left, LOOK_SECONDS))
 
     @contextmanager
-    def signals(self) -> Iterator[None]:
+    def signals(self, tell: Callable[[str], None] = say_on_stderr) -> Iterator[None]:
         """Inside the block SIGINT and SIGTERM ask for a stop, and a second one ends the process at once (exit 130).
 
+        `tell` says so; it is called inside the handler, so it must neither wait for a lock nor raise.
         Old handlers are restored on leaving. A no-op outside the main thread, where Python allows no handlers.
         """
         if threading.current_thread() is not threading.main_thread():
@@ -70,12 +78,11 @@ class StopToken:
 
         def handler(number: int, _frame: FrameType | None) -> None:
             if self._stopped and self.reason != "STOP_REQUESTED":
+                say_on_stderr("")  # the shell's prompt begins a line of its own
                 os._exit(SECOND_SIGNAL_EXIT)
             name = signal.Signals(number).name
             self.reason, self._stopped = name, True
-            # A closed pipe or a stderr without a descriptor must not raise into whatever the signal interrupted.
-            with suppress(OSError, ValueError, AttributeError):  # not fd 2: llama.cpp may have been given that one
-                os.write(sys.stderr.fileno(), f"\n{name}: finishing what is in hand, then stopping (once more: at once)\n".encode())
+            tell(f"{name}: finishing what is in hand, then stopping ({ONCE_MORE})")
 
         old: dict[signal.Signals, Any] = {s: signal.signal(s, handler) for s in SIGNALS}
         try:
