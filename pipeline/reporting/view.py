@@ -50,6 +50,7 @@ def trial_view(inputs: TrialReportInputs, findings: Findings, costs: Mapping[str
             (r["method"], findings.scale.effect(r["effect"]), findings.scale.interval(r["ci_low"], r["ci_high"]), p_value(r["p_value"]))
             for r in document["robustness"]
         ],
+        "sensitivity": sensitivity_table(findings),
         "risk": risk_table(findings),
         "has_curves": any(r["curve"] for r in document["risk"]),
         "planning": planning_line(findings),
@@ -137,6 +138,23 @@ def pooled_line(findings: Findings) -> str | None:
     interval = scale.interval(pooled["ci_low"], pooled["ci_high"])
     effect = f"{scale.effect(pooled['effect'])} {interval}"
     return f"Over {pooled['datasets']} datasets: {effect}, by {pooled['method']}; {pooled['weights']}.{spread}"
+
+
+def sensitivity_table(findings: Findings) -> list[tuple[str, ...]]:
+    """The effect on the unsupported rate under each rule; the configured one is marked."""
+    found, scale = findings.document.get("sensitivity"), scale_for("unsupported_rate", None, True)
+    return [
+        (
+            f"{r['threshold']:g}" + (" (configured)" if r["configured"] else ""),
+            "whole answer" if r["min_token_overlap"] is None else f"{r['min_token_overlap']:g}",
+            count(r["n_items"]),
+            scale.level(r["control_mean"]),
+            scale.level(r["treatment_mean"]),
+            scale.number(r["effect"]),
+            scale.interval(r["ci_low"], r["ci_high"]),
+        )
+        for r in (found["rows"] if found else [])
+    ]
 
 
 def risk_table(findings: Findings) -> list[tuple[str, ...]]:

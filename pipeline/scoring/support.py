@@ -23,8 +23,8 @@ class Support:
     """
 
     strategy: str = "overlap"
-    threshold: float = 0.5
-    min_token_overlap: float = 0.6
+    threshold: float = 1.0
+    min_token_overlap: float = 0.5
 
     def supported(self, text: str, normal: str, passage: str, kind: str = "default") -> bool:
         """Whether `passage` supports the answer `text`, whose normal form is `normal`. An answer without any token claims nothing: True."""
@@ -34,6 +34,18 @@ class Support:
             return normal in _passage_text(passage, kind)
         words, said = _passage_words(passage, kind), normal.split()
         return sum([f" {token} " in words for token in said]) >= self.min_token_overlap * len(said)
+
+    def counted(self, text: str, normal: str, passage: str, kind: str = "default") -> tuple[int, int]:
+        """(tokens of the answer in the passage, its tokens), so that `supported` is found >= min_token_overlap * tokens.
+
+        `baseline` counts the answer as one token; an answer that is quoted, or without any token, as none.
+        """
+        if not normal or _quoted(text, passage):
+            return 0, 0
+        if self.strategy == "baseline":
+            return int(normal in _passage_text(passage, kind)), 1
+        words, said = _passage_words(passage, kind), normal.split()
+        return sum([f" {token} " in words for token in said]), len(said)
 
 
 def _quoted(text: str, passage: str) -> bool:

@@ -16,6 +16,7 @@ from pipeline.statistics.pooling import pool
 from pipeline.statistics.ratio import usd_per_correct
 from pipeline.statistics.risk import risk_rows
 from pipeline.statistics.rows import ALPHA, LEVEL, decision_alpha, row
+from pipeline.statistics.sensitivity import sensitivity
 from pipeline.statistics.settings import OUTCOMES, AnalysisSettings, Temp, TrialInfo
 from pipeline.statistics.subgroups import interaction
 from pipeline.statistics.table import CONDITIONS, ScoreTable
@@ -63,6 +64,7 @@ def analyse(tables: Mapping[str, ScoreTable], trials: Mapping[str, TrialInfo], s
             "tost_margins": dict(settings.tost_margins),
             "missing_outcomes": list(settings.missing_outcomes),
             "robustness": settings.robustness,
+            "usd_per_correct": settings.usd_per_correct,
         },
         "primary": {
             "metric": p.metric,
@@ -87,7 +89,8 @@ def analyse(tables: Mapping[str, ScoreTable], trials: Mapping[str, TrialInfo], s
             {**interaction(primary, f, groups, ALPHA), "type": p.type, "temp": temp} for f, groups in sorted(trial.groups.items())
         ],
         "pooled": _pooled(primary),
-        "usd_per_correct": _usd(primary, trial),
+        "usd_per_correct": _usd(primary, trial, settings),
+        "sensitivity": sensitivity(table, trial.support, settings, ALPHA) if trial.support else None,
         "robustness": _robustness(primary, settings),
         "answers": {condition: _answers(table, arm) for arm, condition in enumerate(CONDITIONS)},
         "unpaired": _unpaired(table),
@@ -228,24 +231,26 @@ def _pooled(primary: Comparison) -> dict[str, Any] | None:
     return pool([primary.effect_of(dataset == d) for d in present], ALPHA) if len(present) > 1 else None
 
 
-def _usd(primary: Comparison, trial: TrialInfo) -> dict[str, Any] | None:
-    if trial.item_usd is None:
+def _usd(primary: Comparison, trial: TrialInfo, settings: AnalysisSettings) -> dict[str, Any] | None:
+    """None without prices, and for a primary metric that does not tell which share of the answers is good."""
+    info = settings.metric(primary.name)
+    if trial.item_usd is None or not (info.in_points and info.higher_is_better):
         return None
     pairs = [trial.item_usd.get(primary.table.item_key[i]) for i in primary.index]
     priced = np.array([p is not None for p in pairs])
     if not priced.any():
         return None
     cost = np.array([p[1] - p[0] for p in pairs if p is not None])
-    return usd_per_correct(cost, primary.difference[priced], primary.table.cluster[primary.index][priced], ALPHA)
+    cluster = primary.table.cluster[primary.index][priced]
+    return usd_per_correct(cost, primary.difference[priced], cluster, ALPHA, metric=primary.name, binary=primary.binary)
 
 
 def _robustness(primary: Comparison, settings: AnalysisSettings) -> list[dict[str, Any]]:
     if not settings.robustness:
         return []
-    from pipeline.statistics.robust import gee  # statsmodels is an extra
+    from pipeline.statistics.robust import gee, mixed  # statsmodels is an extra
 
-    found = gee(primary)
-    return [found] if found else []
+    return [found for model in (gee, mixed) if (found := model(primary)) is not None]
 
 
 def _answers(table: ScoreTable, arm: int) -> dict[str, int]:

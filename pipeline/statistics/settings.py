@@ -10,6 +10,7 @@ from pipeline.base.errors import ConfigError
 
 Temp = float | Literal["default"]
 Alternative = Literal["two-sided", "greater"]
+Counted = tuple[int, int] | None
 OUTCOMES = ("failed", "truncated", "refused")
 
 
@@ -68,7 +69,11 @@ class AnalysisSettings:
     Truncated and refused answers exist and count as wrong; their bounds are printed, and a caveat where they would reverse it.
     """
     robustness: bool = False
-    """Also estimate the primary effect by GEE (needs the `robust` extra)."""
+    """Also estimate the primary effect by GEE and a mixed model (needs the `robust` extra)."""
+    usd_per_correct: bool = False
+    """Also give the dollars per additional correct answer."""
+    unsupported_sensitivity: Mapping[str, Sequence[float]] | None = None
+    """Values of `threshold` and `min_token_overlap` over which the unsupported rate is estimated anew; None: not at all."""
     primary: Primary = field(default_factory=Primary)
     metrics: Mapping[str, MetricInfo] = field(default_factory=dict)
 
@@ -120,6 +125,18 @@ def _metrics(entries: Sequence[Mapping[str, Any]]) -> dict[str, MetricInfo]:
 
 
 @dataclass(frozen=True)
+class SupportCounts:
+    """How far the passages support the open-book answers of a trial at one temperature."""
+
+    temp: Temp
+    strategy: str
+    threshold: float
+    min_token_overlap: float
+    answers: Mapping[str, tuple[Sequence[Counted], Sequence[Counted]]]
+    """item_key -> for control and treatment each answer's (tokens in the passage, tokens); None for an abstention."""
+
+
+@dataclass(frozen=True)
 class TrialInfo:
     """The facts of one trial (contrast x model x decoding) that its scores do not hold."""
 
@@ -132,6 +149,8 @@ class TrialInfo:
     """Dollars for one more item, all replicates of both arms; None where no price is known."""
     item_usd: Mapping[str, tuple[float, float]] | None = None
     """item_key -> dollars of (control, treatment) per answer: for dollars per additional correct answer."""
+    support: SupportCounts | None = None
+    """For the sensitivity of the unsupported rate; None where it is not asked for."""
     groups: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     """Declared factor -> item_key -> group, from item metadata."""
     unplanned_look: str | None = None

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pipeline.base.rows import Item, read_rows
 from pipeline.base.schemas import write_document
@@ -12,8 +13,13 @@ from pipeline.providers.money import price_of
 from pipeline.steps.context import Context, Run
 from pipeline.steps.foresight import check_subgroups
 
-SETTINGS = ("stats", "primary", "metrics", "subgroups", "pricing", "use_batch_api")
-CODE = ("pipeline/statistics", "pipeline/steps/stats.py")
+if TYPE_CHECKING:
+    from pipeline.statistics.settings import AnalysisSettings, TrialInfo
+    from pipeline.statistics.table import ScoreTable
+
+SETTINGS = ("stats", "primary", "metrics", "subgroups", "pricing", "use_batch_api", "unsupported", "abstention", "dataset_kinds")
+CODE = ("pipeline/statistics", "pipeline/steps/stats.py", "pipeline/steps/stats_extras.py", "pipeline/scoring")
+"""Scoring too: `unsupported_sensitivity` scores anew."""
 
 
 def family(this: Run, trial: Trial) -> list[Trial]:
@@ -23,10 +29,16 @@ def family(this: Run, trial: Trial) -> list[Trial]:
 
 
 def inputs(ctx: Context) -> list[Path]:
-    """The family's scores; the items too where subgroups are declared."""
+    """The family's scores; the items too where subgroups are declared, and whatever else an optional analysis asks for."""
     this = ctx.run
-    scores = [this.paths.trial(t.slug).scores for t in family(this, ctx.the_trial)]
-    return scores + ([this.item_file(kind) for kind in TYPES] if this.experiment.config.get("subgroups") else [])
+    config, stats = this.experiment.config, this.experiment.config.get("stats") or {}
+    found = [this.paths.trial(t.slug).scores for t in family(this, ctx.the_trial)]
+    again = stats.get("unsupported_sensitivity") is not None
+    if config.get("subgroups") or again:
+        found += [this.item_file(kind) for kind in TYPES]
+    if stats.get("usd_per_correct") or again:
+        found.append(this.paths.trial(ctx.the_trial.slug).predictions)
+    return found
 
 
 def targets(ctx: Context) -> list[Path]:
@@ -58,9 +70,28 @@ def run(ctx: Context) -> dict[str, Any]:
         for t in trials
     }
     tables = {t.slug: read_scores(this.paths.trial(t.slug).scores) for t in trials}
-    document = analyse(tables, infos, settings, ctx.the_trial.slug)
+    slug = ctx.the_trial.slug
+    infos[slug] = _with_extras(this, ctx.the_trial, infos[slug], tables[slug], settings)
+    document = analyse(tables, infos, settings, slug)
     write_document(targets(ctx)[0], document, "significance")
     return {"verdict": document["verdict"]["verdict"]}
+
+
+def _with_extras(this: Run, trial: Trial, info: TrialInfo, table: ScoreTable, settings: AnalysisSettings) -> TrialInfo:
+    """What the optional analyses need besides scores, where they are asked for."""
+    from pipeline.statistics.analysis import primary_temperature
+    from pipeline.statistics.settings import SupportCounts
+    from pipeline.steps.score import scoring_settings
+    from pipeline.steps.stats_extras import support_of_items, usd_of_items
+
+    temp = primary_temperature(table, settings)
+    if settings.usd_per_correct:
+        info = replace(info, item_usd=usd_of_items(this, trial, temp))
+    if settings.unsupported_sensitivity is not None:
+        scoring = scoring_settings(this)
+        rule, answers = scoring.support, support_of_items(this, trial, temp, scoring)
+        info = replace(info, support=SupportCounts(temp, rule.strategy, rule.threshold, rule.min_token_overlap, answers))
+    return info
 
 
 def _usd_per_item(this: Run, trial: Trial) -> float | None:
