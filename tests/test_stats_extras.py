@@ -154,10 +154,9 @@ def test_dollars_and_the_effect_share_few_uneven_clusters() -> None:
 
 def test_the_mixed_model_is_reml_by_hand_where_clusters_are_equal() -> None:
     """Balanced one-way layout: the estimate is the mean, its variance the mean square between clusters over N."""
+    from benchmarks.calibration_more import score_table
     from pipeline.statistics.compare import Comparison
     from pipeline.statistics.robust import mixed
-
-    from benchmarks.calibration_more import score_table
 
     rng = np.random.default_rng(5)
     g, m = 25, 8

@@ -39,7 +39,9 @@ def gee(c: Comparison) -> dict[str, Any] | None:
     effect, se = float(fit.params[1]), float(fit.bse[1])
     if not (np.isfinite(se) and se > 0):
         return None
-    return _found("GEE, exchangeable within cluster, bias-reduced covariance", effect, se, float(special.ndtri(0.975)), float(fit.pvalues[1]))
+    return _found(
+        "GEE, exchangeable within cluster, bias-reduced covariance", effect, se, float(special.ndtri(0.975)), float(fit.pvalues[1])
+    )
 
 
 def mixed(c: Comparison) -> dict[str, Any] | None:

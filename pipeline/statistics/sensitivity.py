@@ -17,7 +17,7 @@ METRIC = "unsupported_rate"
 
 
 def unsupported_rate(answers: Sequence[Counted], threshold: float, overlap: float) -> float:
-    """Share of the answers whose tokens lie in the passage for less than `overlap`; 0 where the share of abstentions reaches `threshold`."""
+    """Share of the answers of whose tokens less than `overlap` are in the passage; 0 where the share of abstentions reaches `threshold`."""
     abstained = answers.count(None)
     if abstained and abstained / len(answers) >= threshold:
         return 0.0
@@ -25,7 +25,7 @@ def unsupported_rate(answers: Sequence[Counted], threshold: float, overlap: floa
 
 
 def sensitivity(table: ScoreTable, support: SupportCounts, settings: AnalysisSettings, alpha: float) -> dict[str, Any]:
-    """The object `sensitivity` of significance.json: a row per value of `threshold` and `min_token_overlap`, the configured ones among them.
+    """The object `sensitivity` of significance.json: a row per `threshold` and `min_token_overlap`, the configured ones among them.
 
     The rule `baseline` asks for the whole answer, so it has no overlap to vary; a threshold matters only with several answers per item.
     """
@@ -42,7 +42,7 @@ def sensitivity(table: ScoreTable, support: SupportCounts, settings: AnalysisSet
         for i in rows:
             values[:, i] = [unsupported_rate(answers, threshold, overlap) for answers in support.answers[table.item_key[i]]]
         nan = np.full(len(table), np.nan)
-        c = Comparison.of(replace(table, metrics={METRIC: Metric(*values, nan, nan)}), METRIC, rows)
+        c = Comparison.of(replace(table, metrics={METRIC: Metric(values[0], values[1], nan, nan)}), METRIC, rows)
         if c is None:
             continue
         low, high = c.effect.interval(alpha)

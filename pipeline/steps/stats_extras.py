@@ -20,9 +20,8 @@ def usd_of_items(this: Run, trial: Trial, temp: Temp) -> dict[str, tuple[float, 
     Tokens as the provider counted them at the price of each arm's model. None where a model has no price, or nothing costs anything.
     """
     config = this.experiment.config
-    prices = []
-    for unit in (trial.control, trial.treatment):
-        prices.append(price_of(unit.model.id, config["provider"], config["pricing"], use_batch=config.get("use_batch_api", True)))
+    provider, pricing, batch = config["provider"], config["pricing"], config.get("use_batch_api", True)
+    prices = [price_of(unit.model.id, provider, pricing, use_batch=batch) for unit in (trial.control, trial.treatment)]
     if any(price is None for price in prices) or not any(price.input or price.output for price in prices if price):
         return None
     found: dict[str, dict[str, float]] = {}
