@@ -53,22 +53,22 @@ class Project:
 
     # --- doit ----------------------------------------------------------------------------------------------------------
 
-    def doit(self, *words: str, config: str = "c.yaml") -> Done:
-        """Run doit in this process."""
+    def doit(self, *words: str, config: str | None = "c.yaml") -> Done:
+        """Run doit in this process; with `config` None without --config."""
         from doit.doit_cmd import DoitMain
 
         out, err, here = io.StringIO(), io.StringIO(), Path.cwd()
         os.chdir(self.folder)
         try:
             with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-                code = DoitMain().run([*words, "--config", config])
+                code = DoitMain().run([*words, *(("--config", config) if config else ())])
         except SystemExit as e:
             code = e.code  # type: ignore[assignment]
         finally:
             os.chdir(here)
         return Done(int(code or 0), out.getvalue(), err.getvalue())
 
-    def run(self, *words: str, config: str = "c.yaml", code: int = 0) -> Done:
+    def run(self, *words: str, config: str | None = "c.yaml", code: int = 0) -> Done:
         """`doit run`, which must end with `code`."""
         done = self.doit("run", *words, config=config)
         assert done.code == code, (done.code, done.text)
@@ -171,3 +171,17 @@ def make(folder: Path, items: int = 3) -> Project:
     project = Project(folder)
     project.configure()
     return project
+
+
+def trial_of(project: Project) -> Path:
+    """The folder of its only trial."""
+    (found,) = project.the_run.glob("m-terse-*")
+    return found
+
+
+def rerun(project: Project, *words: str, code: int = 0) -> Counter[str]:
+    """The steps that worked in one more run, which must not have billed anything."""
+    before, bill = len(project.began()), project.bill()
+    project.run(*words, code=code)
+    assert project.bill() == bill
+    return Counter(project.began()[before:])

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-import os
+import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
+from pipeline.engine.options import LOADER_OPTIONS, RUN_OPTIONS
 from pipeline.records.run_state import STEPS
 from tests.project import Project, make
 
@@ -19,13 +22,10 @@ def parsed(tmp_path_factory: pytest.TempPathFactory) -> Project:
     return project
 
 
-@pytest.fixture
-def empty(tmp_path: Path) -> Project:
-    return make(tmp_path / "empty")
-
-
-def everything(folder: Path) -> dict[str, tuple[int, bytes]]:
-    return {str(p): (p.stat().st_mtime_ns, p.read_bytes()) for p in folder.rglob("*") if p.is_file() and "__pycache__" not in p.parts}
+def everything(folder: Path) -> dict[str, tuple[int, int, bytes]]:
+    """Every file and folder with its times and bytes."""
+    found = [folder, *folder.rglob("*")]
+    return {str(p): (p.stat().st_mtime_ns, p.stat().st_ctime_ns, p.read_bytes() if p.is_file() else b"") for p in found}
 
 
 def refused(project: Project, *words: str, code: int = 2) -> str:
@@ -74,6 +74,10 @@ def test_a_wrong_step_name_prints_the_allowed_ones(empty: Project, option: str) 
         (["info", "no_such_task"], "no_such_task"),
         (["run", "-P", "process"], "forked workers"),
         (["run", "--require", "splendid"], "splendid"),
+        (["run", "--backend", "dbm"], "--backend: what doit remembers, and how, is settled here"),
+        (["list", "--db-file", "x.db"], "--db-file: what doit remembers"),
+        (["clean", "--check_file_uptodate", "timestamp"], "--check_file_uptodate: what doit remembers"),
+        (["run", "prepare", "--limit", "few"], "--limit_items: 'few' is no whole number"),
     ],
 )
 def test_mistakes_are_one_line_and_exit_2(empty: Project, words: list[str], said: str) -> None:
@@ -91,6 +95,19 @@ def test_an_empty_word_is_refused_in_one_line(empty: Project) -> None:
 def test_help_is_an_option_too(empty: Project, words: list[str]) -> None:
     done = empty.doit(*words)
     assert done.code == 0 and done.out.startswith("PURPOSE") and "--experiments_dir" in done.out and not done.err
+
+
+def test_the_help_of_run_has_our_options_first_and_no_default_that_is_not_so(empty: Project) -> None:
+    said = empty.doit("help", "run", config=None).out
+    ours, doits = said.split("\n  doit's own\n")
+    assert {f"--{o['long']}" for o in (*LOADER_OPTIONS, *RUN_OPTIONS)} == set(re.findall(r"^    (--\w+)", ours, re.M))
+    assert "md5" not in said and "[default: abiding]" in doits and "subprocess" not in doits and "--backend" not in said
+    assert max(map(len, said.splitlines())) <= 110
+
+
+def test_the_help_of_clean_says_what_its_dry_run_is(empty: Project) -> None:
+    said = empty.doit("help", "clean", config=None).out
+    assert "simulated" not in said and "--dry_run: only say which" in said and "never items, requests or answers" in said
 
 
 @pytest.mark.parametrize("step", ["build", "submit", "poll", "parse", "score", "stats", "costs", "report", "archive"])
@@ -119,6 +136,8 @@ def test_a_config_mistake_is_one_line_for_every_command(empty: Project) -> None:
         ["run", "-n2", "prepare", "--limit_items", "2"],
         ["prepare", "--limit_items", "2"],
         ["run", "prepare", "--quiet", "--limit_items", "2"],
+        ["run", "--limit", "2", "prepare"],
+        ["run", "prepare", "--limit", "2"],
     ],
 )
 def test_options_stand_before_or_after_task_names(empty: Project, words: list[str]) -> None:
@@ -154,8 +173,21 @@ def test_looking_writes_nothing_and_needs_no_key(
     before = everything(project.folder)
     done = project.doit(*words)
     assert "Traceback" not in done.text
-    assert done.code == (1 if words[0] == "info" else 0), done.text  # doit's info says 1 where a task would run; a group always would
+    assert done.code == int(words[0] == "info" and state == "nothing run"), done.text  # doit's info says 1 where a task would run
     assert everything(project.folder) == before
+
+
+def test_looking_leaves_no_bytecode_either(empty: Project) -> None:
+    """Nothing is nothing: not a __pycache__ beside dodo.py."""
+    before = everything(empty.folder)
+    child = empty.child("list", "--all", "--status", env={"PYTHONDONTWRITEBYTECODE": ""})
+    assert "prepare" in child.communicate()[0] and child.returncode == 0
+    assert everything(empty.folder) == before
+
+
+def test_the_listing_is_the_table_of_contents(empty: Project) -> None:
+    listed = [line.split()[0] for line in empty.doit("list").out.splitlines()]
+    assert [name for name in listed if name in STEPS] == list(STEPS)
 
 
 @pytest.mark.parametrize(
@@ -232,6 +264,8 @@ def test_what_is_forgotten_is_rechecked_not_redone(parsed: Project, tmp_path: Pa
     project = parsed.copy(tmp_path / "p")
     done = project.doit("forget", *words)
     assert done.code == 0 and "forgetting" in done.out and not done.err
+    told = done.out.splitlines()
+    assert len(set(told)) == len(told)
     before, bill = len(project.began()), project.bill()
     project.run("--to_step", "costs")
     assert len(project.began()) == before and project.bill() == bill
@@ -251,15 +285,22 @@ def test_clean_where_nothing_was_run_makes_nothing(empty: Project) -> None:
 def test_info_tells_a_tasks_files_and_state(parsed: Project) -> None:
     (task,) = [name for name in parsed.letters() if name.startswith("score:")]
     done = parsed.doit("info", task)
-    assert done.code == 0 and "predictions.csv" in done.out and "up-to-date" in done.out
+    assert done.code == 0 and "predictions.csv" in done.out and f"{task}: up-to-date (receipt holds)" in done.out
 
 
-def test_from_a_folder_below_the_project(parsed: Project) -> None:
-    here = Path.cwd()
-    os.chdir(parsed.folder / "prompts")
-    try:
-        from doit.doit_cmd import DoitMain
+def test_info_agrees_with_the_list_where_only_something_before_it_changed(parsed: Project, tmp_path: Path) -> None:
+    project = parsed.copy(tmp_path / "p")
+    next(project.the_run.glob("*/results/predictions.csv")).unlink()
+    done = project.doit("info", "stats")
+    assert done.code == 1 and "run (score:m-terse-tp1-tk0-mx64-64 runs before it)" in done.out
+    assert project.letters()["stats"] == "R"
 
-        assert DoitMain().run(["list", "-k"]) in (0, 2, 3)
-    finally:
-        os.chdir(here)
+
+@pytest.mark.parametrize("words", [["list", "-k"], ["list", "-f", "../dodo.py"]], ids=" ".join)
+def test_from_a_folder_below_the_project(parsed: Project, words: list[str]) -> None:
+    """doit reads the pyproject.toml of the folder it is started in: elsewhere it does not know of abiding. That is said, in one line."""
+    child = subprocess.run(
+        [sys.executable, "-m", "doit", *words], cwd=parsed.folder / "prompts", capture_output=True, text=True, check=False
+    )
+    assert child.returncode == 2 and child.stderr.count("\n") == 1, child.stderr
+    assert child.stderr.endswith(f"Change to it first: cd {parsed.folder}\n")

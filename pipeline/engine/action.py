@@ -96,7 +96,9 @@ class Action:
         if self.step in FAMILY_STEPS:
             return "asked again (--retry_failed)" if self._must_retry() else self._why_shard()
         if self.step == "prepare":
-            return None if prepare.intact(session.run) else "not prepared, or damaged"
+            if prepare.intact(session.run):
+                return None
+            return "prepared items are damaged" if session.run.prepared.exists() else "not prepared yet"
         missing = [p for p in self.inputs if not p.exists()]
         if missing:
             return f"{missing[0].name} is not there yet"

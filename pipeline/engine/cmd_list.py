@@ -7,8 +7,8 @@ from typing import Any
 
 from doit.cmd_list import List
 
-from pipeline.engine.assess import assess
 from pipeline.engine.command_line import OneLine
+from pipeline.engine.plan import foresee
 from pipeline.steps import upgrade_manifests
 
 LETTER = {"run": "R", "done": "U", "blocked": "E", "not selected": "U"}
@@ -23,7 +23,7 @@ class AbidingList(OneLine, List):  # type: ignore[misc]
     def _execute(self, *args: Any, status: bool = False, **kwargs: Any) -> int:
         self._letters: dict[str, str] = {}
         if status:
-            for entry in assess(self.loader.session):
+            for entry in foresee(self.loader.session):
                 letter = LETTER[entry.verdict]
                 self._letters[entry.task] = letter
                 group = self._letters.get(entry.step, "U")

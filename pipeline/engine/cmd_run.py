@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import shlex
 import sys
@@ -30,6 +31,7 @@ class AbidingRun(OneLine, Run):  # type: ignore[misc]
     """`doit run`, which abides interruption."""
 
     name = "run"
+    doc_purpose = "do what is not done, to the report; also after any interruption"
     writes = locks_itself = True
     cmd_options = (*Run.cmd_options, *RUN_OPTIONS)
     sel_tasks: Any
@@ -66,6 +68,13 @@ class AbidingRun(OneLine, Run):  # type: ignore[misc]
         session = self.session
         if self.params["plan_only"]:
             return plan.show(session, as_json=self.params["json"])
+        with contextlib.ExitStack() as stack:
+            if isinstance(kwargs["outfile"], str):  # opened here: doit would empty it at the beginning of every pass
+                kwargs["outfile"] = stack.enter_context(open(kwargs["outfile"], "w", encoding="utf-8"))
+            return self._run(args, kwargs)
+
+    def _run(self, args: Any, kwargs: Any) -> int:
+        session = self.session
         if session.experiment.provider == "local":
             from pipeline.providers.local import keep_stderr
 
@@ -121,7 +130,8 @@ class AbidingRun(OneLine, Run):  # type: ignore[misc]
         no_shards = wanted and all(name.partition(":")[0] in WITHOUT_SHARDS for name in wanted)
         if first and not no_shards and not build.frozen(session.run):
             self.sel_tasks = first
-            code = self._pass(args, kwargs)
+            ours = kwargs["reporter"] == "abiding"  # another's report (JSON, say) is one document: that of the second pass, which has all
+            code = self._pass(args, kwargs if ours else {**kwargs, "reporter": "error-only"})
             if code:
                 return code
             session.run.relayout()

@@ -14,6 +14,7 @@ from doit.cmdparse import CmdParseError
 from doit.exceptions import InvalidCommand, InvalidDodoFile, InvalidTask
 
 from pipeline.base.errors import AbidingError
+from pipeline.engine.helping import help_of
 
 WRONG_USAGE = 2
 FAILED = 1
@@ -33,7 +34,7 @@ class OneLine:
         loader: Any = self.loader  # type: ignore[attr-defined]
         loader.readonly, loader.exclusive = not self.writes, self.writes and not self.locks_itself
         if {"--help", "-h"} & set(in_args):
-            print(self.help())  # type: ignore[attr-defined]
+            print(self.help())
             return 0
         try:
             return int(super().parse_execute(self._options_first(list(in_args))) or 0)  # type: ignore[misc]
@@ -58,6 +59,10 @@ class OneLine:
             if loader.lock is not None:
                 loader.lock.release()
 
+    def help(self) -> str:
+        """What `doit help COMMAND` and `--help` print."""
+        return help_of(self)
+
     def _options_first(self, args: list[str]) -> list[str]:
         """Move known options before task names: doit's parser stops at the first word that is none."""
         parser: Any = self.cmdparser  # type: ignore[attr-defined]
@@ -67,6 +72,12 @@ class OneLine:
                 takes_value[form] = option.type is not bool
             if option.inverse:
                 takes_value[f"--{option.inverse}"] = False
+
+        def wants_value(name: str) -> bool:
+            """As doit's parser has it: an unambiguous beginning of a long option will do."""
+            meant = {takes for form, takes in takes_value.items() if form.startswith(name)} if name.startswith("--") else set()
+            return takes_value.get(name, meant == {True})
+
         front, rest, i = [], [], 0
         while i < len(args):
             word = args[i]
@@ -78,7 +89,7 @@ class OneLine:
                 break
             if name in takes_value or name.startswith("--"):
                 front.append(word)
-                if takes_value.get(name) and "=" not in word and i + 1 < len(args):
+                if wants_value(name) and "=" not in word and i + 1 < len(args):
                     i += 1
                     front.append(args[i])
             elif word.startswith("-") and len(word) > 1:

@@ -17,6 +17,8 @@ from pipeline.engine.session import Session, set_current
 from pipeline.records.lock import RunLock
 from pipeline.records.run_state import RunState
 
+SETTLED = {"backend": "--backend", "dep_file": "--db-file", "check_file_uptodate": "--check_file_uptodate"}
+
 
 class AbidingLoader(DodoTaskLoader):  # type: ignore[misc]
     """Loads `dodo.py` for one run."""
@@ -40,6 +42,13 @@ class AbidingLoader(DodoTaskLoader):  # type: ignore[misc]
 
     def setup(self, opt_values: Any) -> None:
         """Change into dodo.py's folder, read the config, open the session. Raises AbidingError."""
+        for name, option in SETTLED.items():
+            if name in getattr(opt_values, "_non_default_keys", ()):
+                raise UsageError(
+                    "what doit remembers, and how, is settled here: it has to survive a kill", where=option, remedy="Leave it out."
+                )
+        if self.readonly:  # not even dodo.py's bytecode
+            sys.dont_write_bytecode = True
         super().setup(opt_values)
         self.session = Session(Path.cwd(), opt_values, readonly=self.readonly)
         paths = self.session.run.paths
@@ -57,5 +66,6 @@ class AbidingLoader(DodoTaskLoader):  # type: ignore[misc]
     def load_doit_config(self) -> dict[str, Any]:
         """Where doit keeps its database (in the run's folder) and how it compares files."""
         found = dict(super().load_doit_config())
+        found.setdefault("sort", "definition")  # the listing is the table of contents
         found.update(dep_file=str(self.session.run.paths.doit_db), backend="durable", check_file_uptodate=DigestChecker, par_type="thread")
         return found

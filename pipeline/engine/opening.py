@@ -36,8 +36,7 @@ def open_run(session: Session) -> RunLock:
     """Take the run's lock and make its state fit for work. Raises Locked, Drift, UsageError; then nothing was changed."""
     run = session.run
     paths = run.paths
-    if session.params.get("resume") and not any(p.exists() for p in (paths.state, paths.effective_config, paths.build_manifest)):
-        raise UsageError(f"there is no run {paths.run_id}", where=str(paths.folder), remedy=_others(paths.experiments))
+    check_existence(session)
     lock = RunLock(paths.lock)
     lock.acquire()
     try:
@@ -61,6 +60,13 @@ def open_run(session: Session) -> RunLock:
         lock.release()
         raise
     return lock
+
+
+def check_existence(session: Session) -> None:
+    """Raise UsageError where `--resume` was said of a run that is not there."""
+    paths = session.run.paths
+    if session.params.get("resume") and not any(p.exists() for p in (paths.state, paths.effective_config, paths.build_manifest)):
+        raise UsageError(f"there is no run {paths.run_id}", where=str(paths.folder), remedy=_others(paths.experiments))
 
 
 def _others(experiments: Path) -> str:
@@ -123,21 +129,29 @@ def extended(session: Session) -> str | None:
     return max(candidates)[1] if candidates else None
 
 
+def drift_of(session: Session, state: RunState) -> Drift | None:
+    """Why this run may not go on with these requests; None where they are its own, or `--force` accepts them."""
+    run = session.run
+    if run.options.force or run.built() is not None or state["request_hash"] == run.experiment.request_hash:
+        return None
+    return Drift(
+        f"the requests of run {run.paths.run_id} would change: {request_changes(session)}",
+        where=str(run.paths.effective_config),
+        remedy=f"Finish it from its own snapshot (doit run --run_id {run.paths.run_id} --resume), "
+        "begin a new run (leave --run_id out), or accept it with --force.",
+    )
+
+
 def _check_drift(session: Session, state: RunState) -> None:
     run, exp = session.run, session.experiment
     if state["request_hash"] != exp.request_hash and run.built() is not None:
         # The shards are those of this experiment, and so is its config: it is the state that errs.
         run.events.add("state_mended", key="request_hash", was=state["request_hash"], now=exp.request_hash)
         state.update(request_hash=exp.request_hash)
+    if (drift := drift_of(session, state)) is not None:
+        raise drift
     if state["request_hash"] != exp.request_hash:
         changed = request_changes(session)
-        if not run.options.force:
-            raise Drift(
-                f"the requests of run {run.paths.run_id} would change: {changed}",
-                where=str(run.paths.effective_config),
-                remedy=f"Finish it from its own snapshot (doit run --run_id {run.paths.run_id} --resume), "
-                "begin a new run (leave --run_id out), or accept it with --force.",
-            )
         state.force(f"requests changed: {changed}", state["request_hash"], exp.request_hash)
         state.update(request_hash=exp.request_hash)
         run.events.add("drift_forced", changed=changed)

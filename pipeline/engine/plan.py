@@ -7,6 +7,7 @@ from collections import Counter
 from dataclasses import asdict
 from typing import Any
 
+from pipeline.engine import opening
 from pipeline.engine.assess import Assessment, assess, by_step
 from pipeline.engine.forecast import Forecast, forecasts
 from pipeline.engine.session import Session
@@ -15,9 +16,21 @@ from pipeline.records.other_runs import unfinished
 WORDS = {"run": "execute", "done": "skip (already done)", "not selected": "skip (not selected)", "blocked": "blocked"}
 
 
-def make(session: Session) -> dict[str, Any]:
-    """The plan as a document. Writes nothing."""
+def foresee(session: Session) -> list[Assessment]:
+    """What `doit run` would do: the assessment, with everything blocked that the gate of a drifted run would keep from running."""
     found = assess(session)
+    state = session.run.state
+    if state is not None and (drift := opening.drift_of(session, state)) is not None:
+        for entry in found:
+            if entry.verdict == "run":
+                entry.verdict, entry.reason = "blocked", f"{drift.fact} (--force accepts it)"
+    return found
+
+
+def make(session: Session) -> dict[str, Any]:
+    """The plan as a document. Writes nothing. Raises UsageError where `--resume` names no run."""
+    opening.check_existence(session)
+    found = foresee(session)
     shards = forecasts(session) if {"submit", "poll"} & set(session.steps) else {}
     total = Forecast()
     for forecast in shards.values():

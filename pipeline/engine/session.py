@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fnmatch
 import re
+import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from pipeline.config import Config, Overrides, load
 from pipeline.engine import options as opts
 from pipeline.engine.display import Display
 from pipeline.experiment import Condition, Experiment, Trial, Unit
-from pipeline.layout import RunPaths
+from pipeline.layout import RunPaths, find_root
 from pipeline.records import legacy, snapshot
 from pipeline.records.digest_cache import DigestCache
 from pipeline.records.manifest import TrialManifest
@@ -104,13 +105,13 @@ class Session:
                 self._adopt(paths, overrides, named)
             if self._is_adopted(paths):  # only its snapshot knows what was asked
                 named = False
-                if not (self.readonly or self.params.get("resume")):
+                if not self.params.get("resume", True):
                     raise UsageError(
                         f"run {overrides.run_id} was adopted from the predecessor",
                         where="--run_id",
                         remedy="Say --resume: it goes on from its own snapshot.",
                     )
-        if overrides.run_id and not named and (self.readonly or self.params.get("resume", True)):
+        if overrides.run_id and not named and self.params.get("resume", True):
             experiments = self.root / (overrides.experiments_dir or "experiments")
             found, origin = self._snapshot(RunPaths(experiments, overrides.run_id), overrides)
             if origin is not None:
@@ -269,7 +270,10 @@ _current: Session | None = None
 
 def current() -> Session:
     """The session of this process, for `dodo.py`. Opened by the loader."""
-    assert _current is not None, "dodo.py is loaded by doit with abiding's loader (see pyproject.toml)"
+    if _current is None:
+        remedy = f"Change to it first: cd {find_root()}"
+        print(f"error: dodo.py works in its own folder, whose pyproject.toml tells doit of abiding. {remedy}", file=sys.stderr)
+        raise SystemExit(UsageError.exit_code)
     return _current
 
 

@@ -58,13 +58,17 @@ def _everything(session: Session, phase: str) -> list[tuple[str, Context]]:
 
 
 def settle(session: Session) -> None:
-    """At the end no phase is in progress any more: with several threads one may have begun after another had failed."""
+    """At the end no phase is in progress any more: with several threads one may have begun after another had failed. And where nothing
+    failed, a phase in which all is done is completed, whoever reported it (`doit run -r json` tells us nothing)."""
     state = session.run.state
     if state is None:
         return
     stopped = any(isinstance(e, Stopped) for e in session.errors)
     for step in STEPS:
-        if state.status(step) == "in_progress":
+        if not session.errors and step in session.steps and state.status(step) != "completed" and all_done(session, step):
+            state.move(step, "in_progress")
+            state.move(step, "completed")
+        elif state.status(step) == "in_progress":
             state.move(step, "stopped" if stopped or not session.errors else "failed", str(session.errors[-1]) if session.errors else None)
     if state["stop_requested"] != stopped:
         state.update(stop_requested=stopped)
