@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
+import importlib
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from pipeline.base.digests import sha256_file
@@ -14,7 +16,7 @@ from pipeline.base.files import write_atomic
 from pipeline.layout import find_root
 from scripts import init_config
 from scripts.edge import Parser, command
-from scripts.init_data import Data, examine
+from scripts.init_data import Data, examine, locate
 
 PROVIDERS = ("local", "fireworks", "openai", "anthropic", "openai_compatible", "vllm_file")
 BUNDLED_MODEL = "SmolLM2-135M-Instruct"
@@ -46,40 +48,71 @@ def parser() -> argparse.ArgumentParser:
     return p
 
 
-def ask(question: str, default: str | None = None) -> str:
-    """An answer from the terminal. Raises UsageError where nobody is there to give one."""
-    try:
-        given = input(f"{question}{f' [{default}]' if default else ''}: ").strip()
-    except EOFError:
-        raise UsageError("no answer came", remedy="Give flags: python -m scripts.init --help") from None
-    return given or default or ""
+def ask(question: str, default: str | None = None, check: Callable[[str], object] = str) -> str:
+    """An answer from the terminal, asked for again while `check` raises UsageError. Raises UsageError where nobody is there to give one."""
+    while True:
+        try:
+            given = input(f"{question}{f' [{default}]' if default else ''}: ").strip() or default or ""
+        except EOFError:
+            raise UsageError("no answer came", remedy="Give flags: python -m scripts.init --help") from None
+        try:
+            check(given)
+        except UsageError as e:
+            print(f"  {e}")
+        else:
+            return given
 
 
-def complete(args: argparse.Namespace, interactive: bool) -> None:
+def ask_for_the_rest(args: argparse.Namespace, root: Path) -> None:
+    """Ask for what the flags left open. Each answer is checked at once, so that no mistake costs the answers before it."""
+    with contextlib.suppress(ImportError):  # arrow keys and history in the answers, where Python has it
+        importlib.import_module("readline")
+    if args.control is None:
+        args.control = ask("Control: file or text of its system prompt (empty for none)", check=lambda t: is_file(t, root, "--control"))
+    if args.treatment is None:
+        args.treatment = [ask("Treatment: file or text of its system prompt", check=lambda t: is_file(t, root, "--treatment"))]
+    args.data = args.data or ask(
+        "Questions: a .csv, .tsv or .jsonl file", "config/sample/closed_book.jsonl", lambda t: locate(t, args.kind, root)
+    )
+    args.provider = args.provider or ask(f"Provider ({', '.join(PROVIDERS)})", "local", known_provider)
+    if args.provider != "local":
+        args.model = args.model or ask("Model, by the provider's name", check=lambda t: known_model(t, args.provider))
+        asked = "Dollars per million tokens, IN,OUT (empty: unknown)"
+        args.price = args.price or ask(asked, check=lambda t: t and init_config.parse_price(t)) or None
+    if args.provider == "openai_compatible":
+        args.base_url = args.base_url or ask("Base URL", "http://127.0.0.1:8000/v1")
+    args.out = args.out or Path(ask("Write the config to", "config/my_experiment.yaml", lambda t: free(root / t, root, args.force)))
+
+
+def known_provider(name: str) -> None:
+    """Raises UsageError where there is no such provider."""
+    if name not in PROVIDERS:
+        raise UsageError(f"there is no provider {name!r}", remedy=f"Use one of {', '.join(PROVIDERS)}.")
+
+
+def known_model(model: str | None, provider: str) -> None:
+    """Raises UsageError where no model is named."""
+    if not model:
+        raise UsageError(f"which model of {provider}?", where="--model", remedy="Give its id, by the provider's name.")
+
+
+def free(path: Path, root: Path, force: bool) -> None:
+    """Raises UsageError where a file is there already, unless with --force."""
+    if path.exists() and not force:
+        raise UsageError("is there already", where=relative(path, root), remedy="Choose another --out, or overwrite it with --force.")
+
+
+def complete(args: argparse.Namespace, root: Path, interactive: bool) -> None:
     """Fill in what the flags left open, by asking or by the defaults. Raises UsageError naming the flags that are needed."""
     needed = [name for name in ("control", "treatment", "data") if getattr(args, name) is None]
     if needed and not interactive:
         raise UsageError(f"missing: {', '.join('--' + name for name in needed)}", remedy="Give them, or run it in a terminal to be asked.")
     if needed:
-        if args.control is None:
-            args.control = ask("Control: file or text of its system prompt (empty for none)")
-        if args.treatment is None:
-            args.treatment = [ask("Treatment: file or text of its system prompt")]
-        args.data = args.data or ask("Questions: a .csv, .tsv or .jsonl file", "config/sample/closed_book.jsonl")
-        args.provider = args.provider or ask(f"Provider ({', '.join(PROVIDERS)})", "local")
-        if args.provider not in PROVIDERS:
-            raise UsageError(f"there is no provider {args.provider!r}", remedy=f"Use one of {', '.join(PROVIDERS)}.")
-        if args.provider != "local":
-            args.model = args.model or ask("Model, by the provider's name")
-            args.price = args.price or ask("Dollars per million tokens, IN,OUT (empty: unknown)") or None
-        if args.provider == "openai_compatible":
-            args.base_url = args.base_url or ask("Base URL", "http://127.0.0.1:8000/v1")
-        args.out = args.out or Path(ask("Write the config to", "config/my_experiment.yaml"))
+        ask_for_the_rest(args, root)
     args.provider = args.provider or "local"
     args.out = args.out or Path("config/my_experiment.yaml")
     args.model = args.model or (BUNDLED_MODEL if args.provider == "local" else None)
-    if not args.model:
-        raise UsageError(f"which model of {args.provider}?", where="--model", remedy="Give its id, by the provider's name.")
+    known_model(args.model, args.provider)
     if args.provider == "openai_compatible" and not args.base_url:
         raise UsageError("where is the server?", where="--base_url", remedy="Give it, as in http://127.0.0.1:8000/v1")
     if args.max_items is not None and args.max_items < 1:
@@ -158,7 +191,7 @@ def make(args: argparse.Namespace, root: Path, interactive: bool) -> list[str]:
     from pipeline.experiment import Experiment
     from pipeline.sources.templates import compile, turns
 
-    complete(args, interactive)
+    complete(args, root, interactive)
     out = root / args.out
     texts: dict[Path, str] = {}
     named = arms(args, root, texts)
@@ -170,8 +203,8 @@ def make(args: argparse.Namespace, root: Path, interactive: bool) -> list[str]:
         turns(compiled, item)
     check_analysis(args, data, root)
     for path, wanted in [*texts.items(), (out, None)]:
-        if path.exists() and not args.force and (wanted is None or path.read_text("utf-8") != wanted):
-            raise UsageError("is there already", where=relative(path, root), remedy="Choose another --out, or overwrite it with --force.")
+        if path.exists() and (wanted is None or path.read_text("utf-8") != wanted):
+            free(path, root, args.force)
     check = out.with_name(f".{out.name}.check")
     written = [path for path in texts if not path.exists()]
     try:

@@ -48,13 +48,18 @@ def metrics(given: list[str], limits: str | None) -> list[dict[str, Any]]:
     return [{"name": name, "use": use, **rest} for name, _equals, use in named]
 
 
+def parse_price(text: str) -> list[float]:
+    """`0.15,0.60` as dollars per million tokens in and out. Raises UsageError."""
+    return _pair(text, "--price", "price", "Dollars per million tokens in and out, as in 0.15,0.60.")
+
+
 def _pricing(price: str | None) -> list[str]:
     if price is None:
         return [
             "# Give input_per_million and output_per_million (dollars) instead, and costs are planned, capped (max_usd) and reported.",
             _yaml(pricing={"allow_unpriced": True}),
         ]
-    given, out = _pair(price, "--price", "price", "Dollars per million tokens in and out, as in 0.15,0.60.")
+    given, out = parse_price(price)
     return [_yaml(pricing={"input_per_million": given, "output_per_million": out})]
 
 

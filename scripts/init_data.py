@@ -19,7 +19,8 @@ from pipeline.sources.lines import json_rows
 
 KIND_OF_SUFFIX = {".csv": "csv", ".tsv": "csv", ".jsonl": "jsonl", ".ndjson": "jsonl"}
 CANONICAL = {"id", "question", "answers"}
-Ask = Callable[[str, str | None], str]
+Ask = Callable[[str, str | None, Callable[[str], object]], str]
+"""Question, default, and a check that raises UsageError: then it is asked again."""
 
 
 @dataclass(frozen=True)
@@ -43,18 +44,24 @@ class Data:
         )
 
 
+def locate(data: str, kind: str | None, root: Path) -> tuple[Path, str]:
+    """The data file and its kind. Raises UsageError for a file that is not there, or of no kind that is known."""
+    path = (root / data).resolve()
+    if not path.is_file():
+        raise UsageError(f"there is no file {data}", where="--data", remedy="Give a .csv, .tsv or .jsonl file.")
+    found = kind or KIND_OF_SUFFIX.get(path.suffix.lower())
+    if found is None:
+        remedy = "Say --kind csv, jsonl, squad_v2, nq_open or triviaqa."
+        raise UsageError(f"what kind of file is {path.name}?", where="--kind", remedy=remedy)
+    return path, found
+
+
 def examine(args: argparse.Namespace, root: Path, ask: Ask | None) -> Data:
     """Read and check the data file; `ask` is for columns that the flags leave open (None: do not ask).
 
     Raises UsageError for a file or column that is not there, ConfigError naming file:line for a row that cannot be asked.
     """
-    path = (root / args.data).resolve()
-    if not path.is_file():
-        raise UsageError(f"there is no file {args.data}", where="--data", remedy="Give a .csv, .tsv or .jsonl file.")
-    kind = args.kind or KIND_OF_SUFFIX.get(path.suffix.lower())
-    if kind is None:
-        remedy = "Say --kind csv, jsonl, squad_v2, nq_open or triviaqa."
-        raise UsageError(f"what kind of file is {path.name}?", where="--kind", remedy=remedy)
+    path, kind = locate(args.data, args.kind, root)
     shown = path.relative_to(root).as_posix() if path.is_relative_to(root) else str(path)
     source: dict[str, Any] = {"kind": kind, "path": shown}
     if args.dataset:
@@ -100,14 +107,17 @@ def _columns(args: argparse.Namespace, names: list[str], kind: str, ask: Ask | N
                 where="--columns",
                 remedy=f"Columns: {', '.join(names)}. Say which is meant: --columns {_example(names)}.",
             )
-        declared[field] = ask(f"Which column holds the {field}? ({', '.join(names)})", None)
-        if declared[field] not in names:
-            raise UsageError(f"there is no column {declared[field]!r}", where="--columns", remedy=f"Columns: {', '.join(names)}.")
-    if missing := [name for name in declared.values() if name not in names]:
-        raise UsageError(f"there is no column {missing[0]!r}", where="--columns", remedy=f"Columns: {', '.join(names)}.")
+        declared[field] = ask(f"Which column holds the {field}? ({', '.join(names)})", None, lambda name: _known(name, names))
+    for name in declared.values():
+        _known(name, names)
     if kind == "csv" and not declared:
         return None
     return declared
+
+
+def _known(name: str, names: list[str]) -> None:
+    if name not in names:
+        raise UsageError(f"there is no column {name!r}", where="--columns", remedy=f"Columns: {', '.join(names)}.")
 
 
 def _declared(text: str | None) -> dict[str, str]:

@@ -189,8 +189,9 @@ def test_nothing_is_overwritten_without_force(project: Path, capsys: pytest.Capt
 
 
 def test_in_a_terminal_it_asks(project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    """Prompts, data, provider, model, price, place of the config, and which column is which."""
-    answers = iter(["Be brief.", "Be exact.", "reviews.csv", "openai", "m", "1,2", "", "text", "label"])
+    """Prompts, data, provider, model, price, place of the config, and which column is which; a wrong answer is asked for again."""
+    given = ["Be brief.", "Be exact.", "reviews.cvs", "reviews.csv", "open", "openai", "", "m", "cheap", "1,2", "", "txt", "text", "label"]
+    answers = iter(given)
     asked: list[str] = []
 
     def answer(question: str) -> str:
@@ -202,6 +203,9 @@ def test_in_a_terminal_it_asks(project: Path, monkeypatch: pytest.MonkeyPatch, c
     assert run() == 0
     assert next(answers, None) is None
     assert asked[-1] == "Which column holds the answers? (text, label, year): "
+    shown = capsys.readouterr().out
+    for wrong in ("no file reviews.cvs", "no provider 'open'", "which model of openai?", "'cheap' is no price", "no column 'txt'"):
+        assert wrong in shown
     config = made(project)
     assert config["pricing"]["output_per_million"] == 2.0
     assert config["sources"]["closed_book"][0]["columns"] == {"question": "text", "answers": "label"}
