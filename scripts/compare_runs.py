@@ -1,10 +1,11 @@
-"""Compare two runs: what differs in config, hashes and versions; effects side by side; and the paired difference where items are shared."""
+"""Compare two runs: what differs in prompts, config and versions; effects side by side; the paired difference where items are shared."""
 
 from __future__ import annotations
 
 import argparse
+import difflib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,8 @@ from scripts.compare_scores import arm_rows, item_digests, paired
 from scripts.edge import Parser, command
 
 HASHES = ("request_hash", "config_hash", "primary_hash")
-SHOWN = 60
+SHOWN, DIFF_SHOWN = 60, 20
+"""Characters of a value; lines of a text's diff."""
 
 
 def parser() -> argparse.ArgumentParser:
@@ -53,6 +55,7 @@ def compare(a: RunPaths, b: RunPaths, root: Path) -> dict[str, Any]:
             for key in HASHES
         },
         "config": list(differences(runs[0]["config"], runs[1]["config"])),
+        "texts": list(texts(a.inputs, b.inputs)),
         "versions": list(differences(runs[0]["versions"], runs[1]["versions"])),
         "trials": [_trial(a, b, *pair, root) for pair in pairs(runs[0]["trials"], runs[1]["trials"])],
     }
@@ -81,6 +84,15 @@ def differences(a: Any, b: Any, at: str = "") -> Any:
             yield from differences(a.get(key), b.get(key), f"{at}.{key}" if at else str(key))
     elif a != b:
         yield {"key": at, "a": a, "b": b}
+
+
+def texts(a: Path, b: Path) -> Iterator[dict[str, Any]]:
+    """{file, diff} of each prompt or task instruction that both snapshots have, with different words: the lines of a unified diff."""
+    for path in sorted(p for p in a.rglob("*") if p.is_file()):
+        name = path.relative_to(a)
+        if (b / name).is_file() and (b / name).read_bytes() != path.read_bytes():
+            old, new = (p.read_text("utf-8").splitlines() for p in (path, b / name))
+            yield {"file": name.as_posix(), "diff": list(difflib.unified_diff(old, new, "A", "B", n=1, lineterm=""))[2:]}
 
 
 def pairs(a: Sequence[str], b: Sequence[str]) -> list[tuple[str, str]]:
@@ -132,21 +144,32 @@ def show(found: dict[str, Any]) -> None:
         print(f"{name}: " + ("no difference" if not found[name] else ""))
         for entry in found[name]:
             print(f"  {entry['key']}: {_short(entry['a'])} -> {_short(entry['b'])}")
+    for text in found["texts"]:
+        print(f"{text['file']} differs:")
+        for line in text["diff"][:DIFF_SHOWN]:
+            print(f"  {line}")
+        if len(text["diff"]) > DIFF_SHOWN:
+            print(f"  ... {len(text['diff']) - DIFF_SHOWN} more lines (--json has all)")
     for trial in found["trials"]:
         print(f"\n{trial['a']}" + (f"\n  against {trial['b']}" if trial["a"] != trial["b"] else ""))
         print(f"  {'effect (treatment - control)':<40}{'A':>26}{'B':>26}")
         for row in trial["effects"]:
             if row["type"] == "all":
                 cells = [_interval(row[run], "effect", "ci_low", "ci_high") for run in ("a", "b")]
-                print(f"  {row['metric'] + ' at ' + str(row['temp']):<40}" + "".join(f"{cell:>26}" for cell in cells))
+                print(f"  {_row_name(row):<40}" + "".join(f"{cell:>26}" for cell in cells))
         for condition, rows in trial["paired"].items():
             print(f"  {'paired difference of the ' + condition + 's, B - A':<40}{'difference':>26}{'items':>8}")
             for row in rows:
                 print(
-                    f"  {row['metric'] + ' at ' + str(row['temp']):<40}{_interval(row, 'difference', 'low', 'high'):>26}{row['items']:>8}"
+                    f"  {_row_name(row):<40}{_interval(row, 'difference', 'low', 'high'):>26}{row['items']:>8}"
                 )
         for note in trial["notes"]:
             print(f"  note: {note}")
+
+
+def _row_name(row: dict[str, Any]) -> str:
+    temp = row["temp"]
+    return f"{row['metric']} at {temp if isinstance(temp, str) else format(temp, 'g')}"
 
 
 def _interval(row: dict[str, Any] | None, value: str, low: str, high: str) -> str:

@@ -135,6 +135,7 @@ def test_items_with_one_key_and_another_content_are_left_out(
     project = two[0].copy(tmp_path / "project")
     text = (project.folder / "closed.jsonl").read_text()
     (project.folder / "closed.jsonl").write_text(text.replace("What is 3?", "What was 3?"))
+    (project.folder / "prompts" / "control.txt").write_text("You answer well.")
     project.configure()
     project.run("--run_id", "third")
     monkeypatch.chdir(project.folder)
@@ -142,6 +143,7 @@ def test_items_with_one_key_and_another_content_are_left_out(
     out = capsys.readouterr().out
     assert "1 items have one key in both runs, but another content" in out
     assert "paired difference of the treatments, B - A" in out
+    assert "prompts/control.txt differs:\n  @@ -1 +1 @@\n  -You answer.\n  +You answer well.\n" in out
 
 
 def test_mistakes_are_told_in_one_line(

@@ -98,7 +98,7 @@ def _cost(plan: Mapping[str, Any], width: int | None) -> Iterator[Line]:
         return
     yield f"{'to send':<9}{'prompt tokens':>15}{'answer tokens':>15}{'dollars':>12}", "dim"
     for name, how in (("expected", "expected"), ("at worst", "worst")):
-        dollars = "no price" if total[f"{how}_usd"] is None else f"{total[f'{how}_usd']:.4f}"
+        dollars = "no price" if total["worst_usd"] is None else f"{total[f'{how}_usd']:.4f}" if total["worst_usd"] else "free"
         yield f"{name:<9}{total[f'{how}_prompt_tokens']:>15,}{total[f'{how}_completion_tokens']:>15,}{dollars:>12}", "bold"
     if cap is not None:
         yield f"{'cap':<9}{'':>30}{cap:>12.4f}", "bold"
