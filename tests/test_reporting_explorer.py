@@ -56,13 +56,17 @@ def test_passages_stand_once(tmp_path: Path) -> None:
 
 
 def test_raw_lines_are_shown_where_known(tmp_path: Path) -> None:
-    """Where the caller says in which results file and line an answer stands, the explorer carries it."""
+    """Where the caller says which results files hold the answers, the explorer carries file and line of each; none beyond their ends."""
     inputs = make_trial(tmp_path, n_open=5, n_closed=0)
+    columns = _data(replace(inputs, raw_files=[("a/results.jsonl", 2), ("b/results.jsonl", 2)]))["answers"]["control"]
     with open(inputs.predictions, encoding="utf-8", newline="") as f:
         ids = [r["custom_id"] for r in csv.DictReader(f)]
-    columns = _data(replace(inputs, raw_lines={ids[0]: ("answers/u/t0_p00/results.jsonl", 17)}))["answers"]["control"]
-    assert (columns["files"], columns["file"][0], columns["raw_line"][0]) == (["answers/u/t0_p00/results.jsonl"], 0, 17)
-    assert columns["file"][1] is None
+    places = dict(zip(columns["custom_id"], zip(columns["file"], columns["raw_line"], strict=True), strict=True))
+    at = {name: n for n, name in enumerate(columns["files"])}
+    a, b = at["a/results.jsonl"], at["b/results.jsonl"]
+    assert [places[i] for i in ids[:4]] == [(a, 1), (a, 2), (b, 1), (b, 2)]
+    assert places[ids[4]] == (None, None)
+    assert _data(inputs)["answers"]["control"]["file"] == []
 
 
 def test_missing_item_file_leaves_the_answers(tmp_path: Path) -> None:

@@ -82,6 +82,7 @@ def test_q_values_are_the_running_minimum_from_the_largest_p_downward():
     rng = np.random.default_rng(6)
     p = rng.random(30)
     assert np.all(np.array(benjamini_hochberg(list(p))) >= p)
+    assert benjamini_hochberg(list(p)) == stats.false_discovery_control(p).tolist()
 
 
 def test_a_missing_test_stays_missing_and_does_not_count():

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from scipy import optimize, stats
 from statsmodels.stats.contingency_tables import mcnemar as reference
 
@@ -52,3 +54,11 @@ def test_exact_and_mid_p_mcnemar(won, lost):
 def test_mid_p_by_hand():
     """9 against 2: 2 * (1 + 11 + 55) / 2048 less half of twice 55 / 2048."""
     assert mcnemar(9, 2) == pytest.approx((134 / 2048, 79 / 2048))
+
+
+@given(st.integers(0, 400), st.integers(0, 400))
+def test_mcnemar_is_the_binomial_test_of_scipy(won: int, lost: int) -> None:
+    """Exact and mid-p, as scipy.stats has the binomial distribution."""
+    n, k = won + lost, min(won, lost)
+    at_most = float(stats.binom.cdf(k, n, 0.5))
+    assert mcnemar(won, lost) == pytest.approx((min(1.0, 2 * at_most), min(1.0, 2 * at_most - float(stats.binom.pmf(k, n, 0.5)))))

@@ -29,27 +29,29 @@ def correctness(pairs: Pairs) -> str | None:
     return next((m for m in ("correct", "em") if m in pairs.metrics), None)
 
 
-def wrong_and_abstained(pairs: Pairs, condition: str, index: int) -> tuple[float, float] | None:
-    """(wrong, abstained) of entry `index`, each in [0, 1]; None where the arm has no score.
+def wrong_and_abstained(pairs: Pairs, condition: str) -> list[tuple[float, float] | None]:
+    """(wrong, abstained) of each entry, each in [0, 1]; None where the arm has no score.
 
     An unanswerable item (it has a false_answer_rate) is wrong where it was answered; any other where it is neither right nor abstained.
     """
     right_metric = correctness(pairs)
-    table = pairs.arms[condition].metrics
-    right = table[right_metric][index] if right_metric else None
-    abstained = table["abstain_rate"][index] if "abstain_rate" in table else 0.0
-    if right is None or abstained is None:
-        return None
-    false_answer = table["false_answer_rate"][index] if "false_answer_rate" in table else None
-    return (false_answer if false_answer is not None else min(1.0, max(0.0, 1 - right - abstained))), abstained
+    table, size = pairs.arms[condition].metrics, len(pairs)
+    right = table[right_metric] if right_metric else [None] * size
+    abstained = table.get("abstain_rate", [0.0] * size)
+    false_answer = table.get("false_answer_rate", [None] * size)
+    return [
+        None if r is None or a is None else (f if f is not None else min(1.0, max(0.0, 1 - r - a)), a)
+        for r, a, f in zip(right, abstained, false_answer, strict=True)
+    ]
 
 
 def trades(pairs: Pairs, entries: Sequence[int]) -> list[Trade]:
     """The trade-off of both arms for each dataset, then for `all` where there are several, over the given entries."""
     sums: dict[str, dict[str, list[float]]] = {}
     for condition in CONDITIONS:
+        shares = wrong_and_abstained(pairs, condition)
         for i in entries:
-            found = wrong_and_abstained(pairs, condition, i)
+            found = shares[i]
             if found is not None:
                 of = sums.setdefault(pairs.datasets[i], {}).setdefault(condition, [0, 0.0, 0.0])
                 of[0] += 1

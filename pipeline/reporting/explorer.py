@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import csv
+import itertools
 import json
 import operator
 import sys
-from collections.abc import Iterable, Mapping
+from bisect import bisect_right
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +43,7 @@ def explorer_data(inputs: TrialReportInputs, pairs: Pairs, findings: Findings) -
     keys = list(dict.fromkeys((p[0], p[1]) for p in places))
     item_at = {key: n for n, key in enumerate(keys)}
     passages, items = _items(inputs.item_files, item_at)
+    short = _Short()
     return {
         "primary": findings.metric,
         "metrics": [{"name": m, "wish": _wish(m, findings), "share": findings.is_share(m)} for m in pairs.metrics],
@@ -51,8 +54,8 @@ def explorer_data(inputs: TrialReportInputs, pairs: Pairs, findings: Findings) -
         "passages": passages,
         "items": items,
         "entries": {"item": [item_at[p[:2]] for p in places], "temp": [temps.index(p[2]) for p in places]},
-        "scores": {c: {m: [_short(pairs.arms[c].metrics[m][i]) for i in kept] for m in pairs.metrics} for c in CONDITIONS},
-        "answers": _answers(inputs.predictions, places, inputs.raw_lines),
+        "scores": {c: {m: [short[pairs.arms[c].metrics[m][i]] for i in kept] for m in pairs.metrics} for c in CONDITIONS},
+        "answers": _answers(inputs.predictions, places, inputs.raw_files),
         "left_out": len(pairs) - len(kept),
     }
 
@@ -72,11 +75,13 @@ def _wish(metric: str, findings: Findings) -> int:
     return 0 if metric == "abstain_rate" else -1 if lower_is_better(metric) else 1
 
 
-def _short(value: float | None) -> float | int | None:
-    if value is None:
-        return None
-    rounded = round(value, 4)
-    return int(rounded) if rounded == int(rounded) else rounded
+class _Short(dict[float | None, float | int | None]):
+    """Scores as the page shows them. They repeat: each is rounded once."""
+
+    def __missing__(self, value: float | None) -> float | int | None:
+        rounded = None if value is None else round(value, 4)
+        self[value] = short = int(rounded) if rounded is not None and rounded == int(rounded) else rounded
+        return short
 
 
 def _items(files: Mapping[str, Path | None], item_at: Mapping[tuple[str, str], int]) -> tuple[list[str], dict[str, Any]]:
@@ -109,11 +114,11 @@ def _items(files: Mapping[str, Path | None], item_at: Mapping[tuple[str, str], i
     return list(passages), columns
 
 
-def _answers(path: Path, places: Mapping[Place, int], raw_lines: Mapping[str, tuple[str, int]] | None) -> dict[str, Any]:
+def _answers(path: Path, places: Mapping[Place, int], raw_files: Sequence[tuple[str, int]] | None) -> dict[str, Any]:
     """Per arm: flat columns over its answers, those of entry n from `first[n]` to `first[n + 1]`."""
     found: dict[str, list[list[tuple[Any, ...]]]] = {c: [[] for _ in places] for c in CONDITIONS}
     lengths: list[int] = []
-    for cells, line in _predictions(path):
+    for row, (cells, line) in enumerate(_predictions(path)):
         dataset, item, condition, temp, kind, text, outcome, unit, custom_id, tokens, error, calls = cells
         n = places.get((f"{dataset}|{item}", kind, temp_text(temp)))
         if n is None or condition not in found:
@@ -121,19 +126,20 @@ def _answers(path: Path, places: Mapping[Place, int], raw_lines: Mapping[str, tu
         lengths.append(min(len(text), _CAPS[0]))
         remark = error or (calls and f"tool calls: {calls}")
         code = _OUTCOMES.index(outcome) if outcome in _OUTCOMES else 0
-        found[condition][n].append((text[: _CAPS[0]], len(text), code, unit, line, custom_id, tokens, remark[:2000]))
+        found[condition][n].append((text[: _CAPS[0]], len(text), code, unit, line, custom_id, tokens, remark[:2000], row))
     cap = next((c for c in _CAPS if sum(min(n, c) for n in lengths) <= MAX_CHARACTERS), _CAPS[-1])
-    return {"cap": cap, **{c: _flat(found[c], cap, raw_lines) for c in CONDITIONS}}
+    return {"cap": cap, **{c: _flat(found[c], cap, raw_files) for c in CONDITIONS}}
 
 
-def _flat(entries: list[list[tuple[Any, ...]]], cap: int, raw_lines: Mapping[str, tuple[str, int]] | None) -> dict[str, Any]:
+def _flat(entries: list[list[tuple[Any, ...]]], cap: int, raw_files: Sequence[tuple[str, int]] | None) -> dict[str, Any]:
     units: dict[str, int] = {}
     files: dict[str, int] = {}
+    starts = [0, *itertools.accumulate(lines for _file, lines in raw_files or ())]
     flat: dict[str, Any] = {name: [] for name in ("first", "text", "outcome", "unit", "line", "custom_id", "tokens", "file", "raw_line")}
     flat["cut"], flat["remark"] = {}, {}
     for samples in entries:
         flat["first"].append(len(flat["text"]))
-        for text, length, outcome, unit, line, custom_id, tokens, remark in samples:
+        for text, length, outcome, unit, line, custom_id, tokens, remark, row in samples:
             at = len(flat["text"])
             flat["text"].append(text[:cap])
             flat["outcome"].append(outcome)
@@ -141,11 +147,11 @@ def _flat(entries: list[list[tuple[Any, ...]]], cap: int, raw_lines: Mapping[str
             flat["line"].append(line)
             flat["custom_id"].append(custom_id)
             flat["tokens"].append(int(tokens) if str(tokens).isdigit() else None)
-            if raw_lines is not None and custom_id in raw_lines:
-                file, number = raw_lines[custom_id]
-                flat["file"].append(files.setdefault(file, len(files)))
-                flat["raw_line"].append(number)
-            elif raw_lines is not None:
+            if raw_files is not None and row < starts[-1]:
+                part = bisect_right(starts, row) - 1
+                flat["file"].append(files.setdefault(raw_files[part][0], len(files)))
+                flat["raw_line"].append(row - starts[part] + 1)
+            elif raw_files is not None:
                 flat["file"].append(None)
                 flat["raw_line"].append(None)
             if length > cap:

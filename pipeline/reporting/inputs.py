@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -40,8 +40,9 @@ class TrialReportInputs:
     trust: Mapping[str, Any] | None = None
     """How far the metric can be trusted: {columns: [...], rows: [[...]] or [{column: cell}], notes: [...]}; None: our own
     validation of a built-in metric is shown, where there is one (trust.py)."""
-    raw_lines: Mapping[str, tuple[str, int]] | None = None
-    """custom_id -> (results file relative to the run, line from 1): where the raw answer stands. None: the explorer names the unit only."""
+    raw_files: Sequence[tuple[str, int]] | None = None
+    """The results files, relative to the run, with their numbers of lines, in the order of `predictions`: line by line the raw answers of
+    its rows. None: the explorer names the unit only."""
 
 
 def load(path: Path) -> Document:

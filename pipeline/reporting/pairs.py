@@ -82,12 +82,12 @@ def read_pairs(path: Path) -> Pairs:
         dataset_at = at.get("dataset")
         pairs, known = Pairs(metrics), _Numbers()
         places: dict[tuple[str, str, str], int] = {}
-        found: dict[str, dict[int, list[float | None]]] = {c: {} for c in CONDITIONS}
+        found: dict[str, dict[int, tuple[float | None, ...]]] = {c: {} for c in CONDITIONS}
         for row in reader:
             try:
                 key, kind, temp, condition = place_of(row)
                 index = places.setdefault((key, kind, temp), len(places))
-                found[condition][index] = [known[text] for text in cells_of(row)]
+                found[condition][index] = tuple(map(known.__getitem__, cells_of(row)))
             except (KeyError, IndexError, ValueError) as e:
                 fact = f"not a row of scores: {e}"
                 raise ManifestError(fact, where=f"{path}:{reader.line_num}", remedy="Run the score step again.") from e
@@ -100,8 +100,8 @@ def read_pairs(path: Path) -> Pairs:
     return pairs
 
 
-def _arm(rows: dict[int, list[float | None]], size: int, numeric: list[str], metrics: list[str]) -> Arm:
-    nothing: list[float | None] = [None] * (len(numeric) + 1)
+def _arm(rows: dict[int, tuple[float | None, ...]], size: int, numeric: list[str], metrics: list[str]) -> Arm:
+    nothing = (None,) * (len(numeric) + 1)
     columns = [list(column) for column in zip(*(rows.get(i, nothing) for i in range(size)), strict=True)]
     table = dict(zip(numeric, columns, strict=False))
     return Arm({m: table.get(m, []) for m in metrics}, *(table.get(c, [None] * size) for c in _COUNTS))

@@ -11,6 +11,7 @@ from typing import Any
 
 from pipeline.base.errors import ManifestError
 from pipeline.base.rows import Item
+from pipeline.base.tables import cell, joined
 from pipeline.scoring.answers import AnswerTest, ItemScorer
 from pipeline.scoring.items import ItemIndex
 from pipeline.scoring.metrics import Caller
@@ -23,7 +24,6 @@ SCORE_COLUMNS = (
     "correct", "correct_std", "n", "failed", "truncated", "refused", "confidence",
 )  # fmt: skip
 COUNTS = ("rows", "items", "answered", "failed", "truncated", "refused", "abstained")
-_TO_QUOTE = frozenset(',"\n\r')
 
 
 class RowScorer:
@@ -91,14 +91,9 @@ class RowScorer:
         return itertools.chain.from_iterable(mean_std(values[column]) for column in self._own)
 
 
-def cell(text: str) -> str:
-    """One CSV cell, quoted where it must be."""
-    return text if _TO_QUOTE.isdisjoint(text) else '"' + text.replace('"', '""') + '"'
-
-
 def line(cells: Iterable[Any]) -> str:
     """One CSV line of these cells."""
-    return ",".join(cell(str(c)) for c in cells) + "\n"
+    return joined(map(str, cells)) + "\n"
 
 
 def mean_std(values: Sequence[float | None]) -> tuple[str, str]:

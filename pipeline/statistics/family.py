@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import special, stats
+from scipy import special
 
 from pipeline.statistics.paired import Effect
 
@@ -100,5 +100,7 @@ def benjamini_hochberg(p: Sequence[float]) -> list[float]:
     there = np.isfinite(values)
     q = np.full(len(values), np.nan)
     if there.any():
-        q[there] = stats.false_discovery_control(values[there], method="bh")
+        order = np.flatnonzero(there)[np.argsort(values[there])]
+        scaled = values[order] * (len(order) / np.arange(1, len(order) + 1))
+        q[order] = np.minimum(np.minimum.accumulate(scaled[::-1])[::-1], 1.0)
     return [float(x) for x in q]

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from math import copysign, inf, sqrt
 
-from scipy import optimize, special, stats
+from scipy import optimize, special  # not scipy.stats, whose import takes as long as the analysis
 
 
 def tango_z(won: int, lost: int, n: int, null: float) -> float:
@@ -44,6 +44,10 @@ def tango_interval(won: int, lost: int, n: int, alpha: float) -> tuple[float, fl
 def mcnemar(won: int, lost: int) -> tuple[float, float]:
     """Two-sided p-values of McNemar's test: exact (binomial) and mid-p (Fagerland, Lydersen & Laake 2013)."""
     n, k = won + lost, min(won, lost)
-    exact = min(1.0, 2 * float(stats.binom.cdf(k, n, 0.5)))
-    mid = float(2 * stats.binom.cdf(k, n, 0.5) - stats.binom.pmf(k, n, 0.5))
-    return exact, min(1.0, mid)
+    at_most = _fair_coin(k, n)
+    return min(1.0, 2 * at_most), min(1.0, at_most + _fair_coin(k - 1, n))
+
+
+def _fair_coin(k: int, n: int) -> float:
+    """P(X <= k) of X heads in n throws."""
+    return 0.0 if k < 0 else 1.0 if k >= n else float(special.betaincc(k + 1, n - k, 0.5))

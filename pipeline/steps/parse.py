@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ import msgspec
 from pipeline.base.errors import ManifestError
 from pipeline.base.files import atomic_writer
 from pipeline.base.rows import Place, ResultRow, read_rows
-from pipeline.base.tables import csv_writer
+from pipeline.base.tables import cell, joined
 from pipeline.steps.context import Context, ShardRef
 
 SETTINGS: tuple[str, ...] = ()
@@ -66,21 +65,17 @@ def run(ctx: Context) -> dict[str, Any]:
     own_ids = this.experiment.provider if this.experiment.provider in OWN_IDS else None
     counts = dict.fromkeys(("rows", "failed", "truncated", "refused"), 0)
     with atomic_writer(targets(ctx)[0]) as f:
-        text = io.TextIOWrapper(f, encoding="utf-8", newline="", write_through=False)
-        write = csv_writer(text)
-        write(COLUMNS)
+        f.write(f"{joined(COLUMNS)}\n".encode())
         for condition, shard in this.trial_shards(ctx.the_trial):
-            for head, result in joined(ctx, shard):
+            for head, result in answered(ctx, shard):
                 counts["rows"] += 1
                 if result.outcome in counts:
                     counts[result.outcome] += 1
-                write(row(head, result, condition, shard.unit, own_ids))
-        text.flush()
-        text.detach()
+                f.write(line(head, result, condition, shard.unit, own_ids).encode())
     return counts
 
 
-def joined(ctx: Context, shard: ShardRef) -> Iterator[tuple[_Head, ResultRow]]:
+def answered(ctx: Context, shard: ShardRef) -> Iterator[tuple[_Head, ResultRow]]:
     """Each request of a shard with its answer."""
     paths = ctx.run.shard_paths(shard)
     results = read_rows(paths.results, ResultRow)
@@ -102,28 +97,16 @@ def joined(ctx: Context, shard: ShardRef) -> Iterator[tuple[_Head, ResultRow]]:
         )
 
 
-def row(head: _Head, result: ResultRow, condition: str, unit: str, own_ids: str | None) -> list[Any]:
-    """One row of predictions.csv. The written form of a number is Python's shortest."""
-    place, usage = head.place, result.usage
-    return [
-        head.custom_id,
-        place.dataset,
-        place.item_id,
-        condition,
-        place.temp,
-        place.sample_index,
-        place.type,
-        f"{own_ids}-{head.custom_id}" if own_ids else result.request_id,
-        result.finish_reason,
-        result.text,
-        usage.prompt_tokens,
-        usage.completion_tokens,
-        usage.prompt_tokens + usage.completion_tokens,
-        result.outcome,
-        usage.cached_tokens,
-        usage.reasoning_tokens,
-        result.confidence,
-        f"{result.error.code}: {result.error.message}" if result.error else None,
-        msgspec.json.encode(result.tool_calls).decode() if result.tool_calls else None,
-        unit,
-    ]
+def line(head: _Head, result: ResultRow, condition: str, unit: str, own_ids: str | None) -> str:
+    """One line of predictions.csv, in the order of COLUMNS. The written form of a number is Python's shortest."""
+    place, usage, error = head.place, result.usage, result.error
+    request_id = f"{own_ids}-{head.custom_id}" if own_ids else cell(result.request_id or "")
+    confidence = "" if result.confidence is None else result.confidence
+    failure = cell(f"{error.code}: {error.message}") if error else ""
+    tool_calls = cell(msgspec.json.encode(result.tool_calls).decode()) if result.tool_calls else ""
+    return (
+        f"{head.custom_id},{cell(place.dataset)},{cell(place.item_id)},{condition},{place.temp},{place.sample_index},{place.type},"
+        f"{request_id},{cell(result.finish_reason or '')},{cell(result.text)},"
+        f"{usage.prompt_tokens},{usage.completion_tokens},{usage.prompt_tokens + usage.completion_tokens},{result.outcome},"
+        f"{usage.cached_tokens},{usage.reasoning_tokens},{confidence},{failure},{tool_calls},{cell(unit)}\n"
+    )

@@ -11,7 +11,6 @@ from pipeline.base.schemas import write_document
 from pipeline.experiment import TYPES, Experiment, Trial, Unit
 from pipeline.reporting.numbers import plain
 from pipeline.steps.context import Context
-from pipeline.steps.parse import joined
 from pipeline.steps.provenance import provenance_of
 
 SETTINGS = ("title", "primary", "unsupported")
@@ -56,7 +55,7 @@ def run(ctx: Context) -> dict[str, Any]:
             planned=exp.primary,
             out_dir=paths.reports,
             changes=changes(ctx),
-            raw_lines=raw_lines(ctx),
+            raw_files=raw_files(ctx),
         )
     )
     provenance = provenance_of(ctx)
@@ -105,11 +104,10 @@ def changes(ctx: Context) -> list[str]:
     ]
 
 
-def raw_lines(ctx: Context) -> dict[str, tuple[str, int]]:
-    """Where each raw answer stands: custom_id -> (file relative to the run's folder, line from 1)."""
-    found: dict[str, tuple[str, int]] = {}
-    for _condition, shard in ctx.run.trial_shards(ctx.the_trial):
-        name = ctx.run.shard_paths(shard).results.relative_to(ctx.run.paths.folder).as_posix()
-        for number, (head, _result) in enumerate(joined(ctx, shard), 1):
-            found[head.custom_id] = (name, number)
-    return found
+def raw_files(ctx: Context) -> list[tuple[str, int]]:
+    """Where the raw answers stand, in the order of predictions.csv: (file relative to the run's folder, lines in it)."""
+    this = ctx.run
+    return [
+        (this.shard_paths(shard).results.relative_to(this.paths.folder).as_posix(), shard.requests)
+        for _condition, shard in this.trial_shards(ctx.the_trial)
+    ]

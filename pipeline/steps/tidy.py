@@ -5,7 +5,8 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Iterator, Mapping, Sequence
+import operator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from pipeline.base.errors import ManifestError
 from pipeline.base.files import atomic_writer
 from pipeline.base.frames import Kinds, parquet_writer, write_parquet
 from pipeline.base.rows import Item, read_rows
-from pipeline.base.tables import csv_writer
+from pipeline.base.tables import cell, joined
 from pipeline.experiment import TYPES, Trial
 from pipeline.steps import score
 from pipeline.steps.context import Context, Run
@@ -52,30 +53,25 @@ def targets(ctx: Context) -> list[Path]:
 def run(ctx: Context) -> dict[str, Any]:
     """Write the table; a unit that several trials share stands in it once."""
     this = ctx.run
-    facts = item_facts(this)
-    metas = list(dict.fromkeys(name for _cells, meta in facts.values() for name in meta))
+    metas, items = item_cells(this)
     scores = list(dict.fromkeys(name for trial in this.experiment.trials.values() for name in score_names(_scores_header(this, trial))))
     columns = [*BEFORE, *(f"meta_{name}" for name in metas), *ANSWER, *map(column_of, scores), *AFTER]
+    behind = operator.attrgetter(*AFTER)
+    units: dict[tuple[str, str], str] = {}
     rows = 0
     with atomic_writer(this.paths.table_csv) as f:
-        text = io.TextIOWrapper(f, encoding="utf-8", newline="")
-        write = csv_writer(text)
-        write(columns)
-        for trial, condition, prediction, values in answers(this):
-            unit = trial.unit(condition)
-            item, meta = facts[prediction.type, f"{prediction.dataset}|{prediction.item_id}"]
-            temp = "" if prediction.temp == "default" else prediction.temp
-            write(
-                [
-                    prediction.custom_id, unit.arm.name, unit.model.alias, unit.slug, temp,
-                    prediction.sample_index, prediction.type, *item, *(meta.get(name, "") for name in metas),
-                    prediction.outcome, prediction.finish_reason, prediction.response_text, *(values.get(name, "") for name in scores),
-                    *(getattr(prediction, name) for name in AFTER),
-                ]
-            )  # fmt: skip
+        f.write(f"{joined(columns)}\n".encode())
+        for trial, p, values in answers(this, scores):
+            unit = units.get((trial.slug, p.condition))
+            if unit is None:
+                of = trial.unit(p.condition)
+                unit = units[trial.slug, p.condition] = joined((of.arm.name, of.model.alias, of.slug))
+            temp = "" if p.temp == "default" else p.temp
+            f.write(
+                f"{p.custom_id},{unit},{temp},{p.sample_index},{p.type},{items[p.type, f'{p.dataset}|{p.item_id}']},"
+                f"{p.outcome},{cell(p.finish_reason)},{cell(p.response_text)},{joined(values)},{joined(behind(p))}\n".encode()
+            )
             rows += 1
-        text.flush()
-        text.detach()
     if parquet_writer():
         write_parquet(this.paths.table_csv, this.paths.table_parquet, kinds_of(columns))
     return {"rows": rows, "columns": len(columns)}
@@ -91,21 +87,29 @@ def kinds_of(columns: Sequence[str]) -> Kinds:
     return {name: FIXED.get(name, str if name.startswith("meta_") else float) for name in columns}
 
 
-def item_facts(this: Run) -> dict[tuple[str, str], tuple[list[str], dict[str, str]]]:
-    """(type, item key) -> (cells from `item` to `golds`, metadata as text)."""
+def item_cells(this: Run) -> tuple[list[str], dict[tuple[str, str], str]]:
+    """The names of the items' metadata, and by (type, item key) the cells from `item` to the last of the metadata, joined."""
     from pipeline.scoring.score_rows import cluster_of
 
-    found = {}
+    found: dict[tuple[str, str], str] = {}
+    metas: dict[tuple[str, str], dict[str, str]] = {}
     for kind in TYPES:
         for item in read_rows(this.item_file(kind), Item):
-            golds = json.dumps(item.answers, ensure_ascii=False)
-            cells = [item.key, item.dataset, item.id, cluster_of(item), item.question, golds]
-            found[kind, item.key] = (cells, {str(name): _text(value) for name, value in item.meta.items()})
-    return found
+            at = kind, item.key
+            found[at] = joined((item.key, item.dataset, item.id, cluster_of(item), item.question, _json(item.answers)))
+            if item.meta:
+                metas[at] = {str(name): _text(value) for name, value in item.meta.items()}
+    names = list(dict.fromkeys(name for meta in metas.values() for name in meta))
+    if names:
+        found = {at: f"{cells},{joined([metas.get(at, {}).get(name, '') for name in names])}" for at, cells in found.items()}
+    return names, found
+
+
+_json = json.JSONEncoder(ensure_ascii=False).encode
 
 
 def _text(value: Any) -> str:
-    return value if isinstance(value, str) else "" if value is None else json.dumps(value, ensure_ascii=False)
+    return value if isinstance(value, str) else "" if value is None else _json(value)
 
 
 def score_names(header: Sequence[str]) -> list[str]:
@@ -121,8 +125,8 @@ def _scores_header(this: Run, trial: Trial) -> list[str]:
         return next(csv.reader(f))
 
 
-def answers(this: Run) -> Iterator[tuple[Trial, Any, Any, Mapping[str, str]]]:
-    """(trial, condition, prediction, score by metric) of every request, each unit and temperature once.
+def answers(this: Run, scores: Sequence[str]) -> Iterator[tuple[Trial, Any, Sequence[str]]]:
+    """(trial, prediction, its `scores`, empty where its trial has none of that name) of every request, each unit and temperature once.
 
     The only answer to an item has the item's scores; of several each is scored by itself, as if it were the only one.
     """
@@ -132,13 +136,13 @@ def answers(this: Run) -> Iterator[tuple[Trial, Any, Any, Mapping[str, str]]]:
     from pipeline.scoring.score_rows import find_item
 
     seen: set[tuple[str, str]] = set()
-    with ExitStack() as stack:
-        indexes = {kind: stack.enter_context(ItemIndex(this.item_file(kind))) for kind in TYPES}
-        for trial in this.experiment.trials.values():
+    for trial in this.experiment.trials.values():
+        with ExitStack() as stack:
             paths, scorer, before = this.paths.trial(trial.slug), None, frozenset(seen)
             lines = csv.reader(stack.enter_context(open(paths.scores, encoding="utf-8", newline="")))
             header = next(lines)
-            at = [(name, header.index(name)) for name in score_names(header)]
+            # One cell behind the last, empty, stands for the scores that this trial lacks.
+            pick = operator.itemgetter(*(header.index(name) if name in header else len(header) for name in scores))
             for group in groups(read(paths.predictions)):
                 cells, first = next(lines, []), group[0]
                 if cells[:4] != [f"{first.dataset}|{first.item_id}", first.type, first.condition, first.temp]:
@@ -149,11 +153,12 @@ def answers(this: Run) -> Iterator[tuple[Trial, Any, Any, Mapping[str, str]]]:
                     continue
                 seen.add(part)
                 if len(group) == 1:
-                    yield trial, first.condition, first, {name: cells[i] for name, i in at}
+                    yield trial, first, pick([*cells, ""])
                     continue
                 if scorer is None:
+                    indexes = {kind: stack.enter_context(ItemIndex(this.item_file(kind))) for kind in TYPES}
                     scorer, _callers = make_scorer(paths.predictions, indexes, score.scoring_settings(this), this.root)
                 item = find_item(indexes, first, paths.predictions)
                 for prediction in group:
                     own = next(csv.reader(io.StringIO(scorer.score([prediction], item), newline="")))
-                    yield trial, first.condition, prediction, {name: own[i] for name, i in at}
+                    yield trial, prediction, pick([*own, ""])
