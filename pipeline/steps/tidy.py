@@ -17,6 +17,7 @@ from pipeline.base.frames import Kinds, parquet_writer, write_parquet
 from pipeline.base.rows import Item, read_rows
 from pipeline.base.tables import cell, joined
 from pipeline.experiment import TYPES, Trial
+from pipeline.scoring.predictions import Prediction, groups, read
 from pipeline.steps import score
 from pipeline.steps.context import Context, Run
 
@@ -28,10 +29,11 @@ BEFORE: Kinds = {
 }  # fmt: skip
 """Columns before the metadata. `temp` is empty where the model's default holds; `golds` is a JSON list."""
 ANSWER: Kinds = {"outcome": str, "finish_reason": str, "answer": str}
-AFTER: Kinds = {
-    "prompt_tokens": int, "completion_tokens": int, "total_tokens": int, "cached_tokens": int, "reasoning_tokens": int,
-    "confidence": float, "error": str, "tool_calls": str, "request_id": str,
+NUMBERS: Kinds = {
+    "prompt_tokens": int, "completion_tokens": int, "total_tokens": int, "cached_tokens": int, "reasoning_tokens": int, "confidence": float,
 }  # fmt: skip
+REMARKS: Kinds = {"error": str, "tool_calls": str, "request_id": str}
+AFTER = {**NUMBERS, **REMARKS}
 """Columns behind the scores."""
 FIXED = {**BEFORE, **ANSWER, **AFTER}
 
@@ -56,20 +58,17 @@ def run(ctx: Context) -> dict[str, Any]:
     metas, items = item_cells(this)
     scores = list(dict.fromkeys(name for trial in this.experiment.trials.values() for name in score_names(_scores_header(this, trial))))
     columns = [*BEFORE, *(f"meta_{name}" for name in metas), *ANSWER, *map(column_of, scores), *AFTER]
-    behind = operator.attrgetter(*AFTER)
-    units: dict[tuple[str, str], str] = {}
+    numbers, remarks = operator.attrgetter(*NUMBERS), operator.attrgetter(*REMARKS)
+    units = {u.slug: joined((u.arm.name, u.model.alias, u.slug)) for u in this.experiment.units.values()}
     rows = 0
     with atomic_writer(this.paths.table_csv) as f:
         f.write(f"{joined(columns)}\n".encode())
-        for trial, p, values in answers(this, scores):
-            unit = units.get((trial.slug, p.condition))
-            if unit is None:
-                of = trial.unit(p.condition)
-                unit = units[trial.slug, p.condition] = joined((of.arm.name, of.model.alias, of.slug))
+        for p, values in answers(this, scores):
             temp = "" if p.temp == "default" else p.temp
             f.write(
-                f"{p.custom_id},{unit},{temp},{p.sample_index},{p.type},{items[p.type, f'{p.dataset}|{p.item_id}']},"
-                f"{p.outcome},{cell(p.finish_reason)},{cell(p.response_text)},{joined(values)},{joined(behind(p))}\n".encode()
+                f"{p.custom_id},{units[p.unit]},{temp},{p.sample_index},{p.type},{items[p.type, f'{p.dataset}|{p.item_id}']},"
+                f"{p.outcome},{cell(p.finish_reason)},{cell(p.response_text)},{','.join(values)},{','.join(numbers(p))},"
+                f"{joined(remarks(p))}\n".encode()
             )
             rows += 1
     if parquet_writer():
@@ -125,14 +124,13 @@ def _scores_header(this: Run, trial: Trial) -> list[str]:
         return next(csv.reader(f))
 
 
-def answers(this: Run, scores: Sequence[str]) -> Iterator[tuple[Trial, Any, Sequence[str]]]:
-    """(trial, prediction, its `scores`, empty where its trial has none of that name) of every request, each unit and temperature once.
+def answers(this: Run, scores: Sequence[str]) -> Iterator[tuple[Prediction, Sequence[str]]]:
+    """Each request's prediction and `scores`, empty where its trial has none of that name, each unit and temperature once.
 
     The only answer to an item has the item's scores; of several each is scored by itself, as if it were the only one.
     """
     from pipeline.scoring.files import make_scorer
     from pipeline.scoring.items import ItemIndex
-    from pipeline.scoring.predictions import groups, read
     from pipeline.scoring.score_rows import find_item
 
     seen: set[tuple[str, str]] = set()
@@ -153,7 +151,7 @@ def answers(this: Run, scores: Sequence[str]) -> Iterator[tuple[Trial, Any, Sequ
                     continue
                 seen.add(part)
                 if len(group) == 1:
-                    yield trial, first, pick([*cells, ""])
+                    yield first, pick([*cells, ""])
                     continue
                 if scorer is None:
                     indexes = {kind: stack.enter_context(ItemIndex(this.item_file(kind))) for kind in TYPES}
@@ -161,4 +159,4 @@ def answers(this: Run, scores: Sequence[str]) -> Iterator[tuple[Trial, Any, Sequ
                 item = find_item(indexes, first, paths.predictions)
                 for prediction in group:
                     own = next(csv.reader(io.StringIO(scorer.score([prediction], item), newline="")))
-                    yield trial, prediction, pick([*own, ""])
+                    yield prediction, pick([*own, ""])
