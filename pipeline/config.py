@@ -142,8 +142,11 @@ def read_yaml(path: Path) -> tuple[dict[str, Any], dict[str, int]]:
         raise ConfigError(
             "there is no such config", where=str(path), remedy="Name one with --config, or make one: python -m scripts.init"
         ) from None
-    except (OSError, UnicodeDecodeError) as e:
-        raise ConfigError(f"not readable: {e}", where=str(path), remedy="A config is a YAML file in UTF-8.") from None
+    except UnicodeDecodeError as e:
+        line = e.object.count(b"\n", 0, e.start) + 1
+        raise ConfigError(f"not UTF-8: byte 0x{e.object[e.start]:02x}", where=f"{path}:{line}", remedy="Save it as UTF-8.") from None
+    except OSError as e:
+        raise ConfigError(f"not readable: {e.strerror}", where=str(path), remedy="A config is a YAML file in UTF-8.") from None
     try:
         _check_depth(text)
         data = yaml.load(text, Loader=_Loader)
@@ -151,10 +154,12 @@ def read_yaml(path: Path) -> tuple[dict[str, Any], dict[str, int]]:
         node = yaml.compose(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
     except yaml.YAMLError as e:
         mark = getattr(e, "problem_mark", None)
+        problem = str(getattr(e, "problem", None) or e).splitlines()[0]
+        tab = "cannot start any token" in problem and mark is not None and "\t" in "".join(text.splitlines()[mark.line : mark.line + 1])
         raise ConfigError(
-            f"not valid YAML: {getattr(e, 'problem', None) or e}",
+            f"not valid YAML: {'a tab where it cannot stand' if tab else problem}",
             where=f"{path}:{mark.line + 1}" if mark else str(path),
-            remedy="Mend that line.",
+            remedy="Indent with spaces." if tab else "Mend that line.",
         ) from None
     except (ValueError, OverflowError) as e:
         raise ConfigError(f"a value cannot be read: {str(e)[:120]}", where=str(path), remedy="Mend it.") from None
@@ -232,8 +237,12 @@ def _check(data: dict[str, Any], path: Path, lines: Mapping[str, int]) -> None:
     while probe and probe not in lines:
         probe = probe.rpartition(".")[0]
     line = f":{lines[probe]}" if probe in lines else ""
+    if error.validator in ("anyOf", "oneOf") and error.context:  # "is not valid under any of the given schemas" helps nobody
+        error.message = ", and ".join(dict.fromkeys(inner.message for inner in error.context))
     message = error.message if len(error.message) < 240 else error.message[:240] + " ..."
-    raise ConfigError(message, where=f"{path}{line} ({at or 'top level'})", remedy="See schemas/eval_config.schema.json.")
+    words = tuple(w for w in error.validator_value if isinstance(w, str)) if error.validator == "enum" else ()
+    nearest = _nearest(error.instance, words) if words and isinstance(error.instance, str) else ""
+    raise ConfigError(message, where=f"{path}{line} ({at or 'top level'})", remedy=f"{nearest}See schemas/eval_config.schema.json.")
 
 
 def load(path: Path, root: Path, overrides: Overrides | None = None) -> Config:
@@ -345,6 +354,5 @@ def read_text(config: Config, text_path: str, key_path: str) -> str:
             remedy="Write it, or mend the path (it is relative to the folder of dodo.py).",
         ) from None
     except (OSError, UnicodeDecodeError) as e:
-        raise ConfigError(
-            f"{text_path} is not readable as UTF-8 text: {e}", where=config.where(key_path), remedy="Save it as UTF-8."
-        ) from None
+        fact = f"{text_path} is not readable as UTF-8 text: {getattr(e, 'strerror', None) or e}"
+        raise ConfigError(fact, where=config.where(key_path), remedy="Save it as UTF-8.") from None

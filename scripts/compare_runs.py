@@ -160,9 +160,7 @@ def show(found: dict[str, Any]) -> None:
         for condition, rows in trial["paired"].items():
             print(f"  {'paired difference of the ' + condition + 's, B - A':<40}{'difference':>26}{'items':>8}")
             for row in rows:
-                print(
-                    f"  {_row_name(row):<40}{_interval(row, 'difference', 'low', 'high'):>26}{row['items']:>8}"
-                )
+                print(f"  {_row_name(row):<40}{_interval(row, 'difference', 'low', 'high'):>26}{row['items']:>8}")
         for note in trial["notes"]:
             print(f"  note: {note}")
 

@@ -31,6 +31,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--kind", choices=("csv", "jsonl", "squad_v2", "nq_open", "triviaqa"), help="default: by the file's name")
     p.add_argument("--type", choices=("open", "closed"), help="open book (with passages) or closed book; default: by the data")
     p.add_argument("--columns", metavar="question=NAME,answers=NAME,...", help="which column means what, where the names differ")
+    p.add_argument("--delimiter", metavar="CHAR", help="between the cells of a CSV; default: a comma, a tab for .tsv")
     p.add_argument("--answer_separator", metavar="TEXT", help="splits a cell into several right answers")
     p.add_argument("--dataset", metavar="NAME", help="name of the data set in the results; default: the file's name")
     p.add_argument("--instruction", metavar="FILE|TEXT", help="Jinja2 template of the user turn; default: the bundled one of the type")
@@ -97,7 +98,11 @@ def known_model(model: str | None, provider: str) -> None:
 
 
 def free(path: Path, root: Path, force: bool) -> None:
-    """Raises UsageError where a file is there already, unless with --force."""
+    """Raises UsageError where a file is there already, unless with --force, and where none can be."""
+    file = next((p for p in path.parents if p.exists() and not p.is_dir()), None)
+    if path.is_dir() or file is not None:
+        fact = "is a folder" if file is None else f"{relative(file, root)} is no folder"
+        raise UsageError(fact, where=relative(path, root), remedy="Name a file: --out config/my_experiment.yaml")
     if path.exists() and not force:
         raise UsageError("is there already", where=relative(path, root), remedy="Choose another --out, or overwrite it with --force.")
 
@@ -124,6 +129,11 @@ def is_file(given: str, root: Path, flag: str) -> bool:
     if not given.strip() or "\n" in given or len(given) > 1000:
         return False
     if (root / given).is_file():
+        try:
+            (root / given).read_text("utf-8")
+        except UnicodeDecodeError as e:
+            fact = f"not UTF-8: byte {e.start + 1} is 0x{e.object[e.start]:02x}"
+            raise UsageError(fact, where=given, remedy="Save it as UTF-8.") from None
         return True
     if not re.search(r"\s", given) and re.search(r"/|\.(txt|md|j2|jinja)$", given):
         raise UsageError(f"there is no file {given}", where=flag, remedy="Mend the path, or give the text itself.")
@@ -203,7 +213,7 @@ def make(args: argparse.Namespace, root: Path, interactive: bool) -> list[str]:
         turns(compiled, item)
     check_analysis(args, data, root)
     for path, wanted in [*texts.items(), (out, None)]:
-        if path.exists() and (wanted is None or path.read_text("utf-8") != wanted):
+        if wanted is None or not path.is_file() or path.read_text("utf-8") != wanted:
             free(path, root, args.force)
     check = out.with_name(f".{out.name}.check")
     written = [path for path in texts if not path.exists()]

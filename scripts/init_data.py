@@ -18,6 +18,7 @@ from pipeline.sources.csv_table import header
 from pipeline.sources.lines import json_rows
 
 KIND_OF_SUFFIX = {".csv": "csv", ".tsv": "csv", ".jsonl": "jsonl", ".ndjson": "jsonl"}
+SPREADSHEETS = (".xlsx", ".xls", ".ods")
 CANONICAL = {"id", "question", "answers"}
 Ask = Callable[[str, str | None, Callable[[str], object]], str]
 """Question, default, and a check that raises UsageError: then it is asked again."""
@@ -52,6 +53,8 @@ def locate(data: str, kind: str | None, root: Path) -> tuple[Path, str]:
     found = kind or KIND_OF_SUFFIX.get(path.suffix.lower())
     if found is None:
         remedy = "Say --kind csv, jsonl, squad_v2, nq_open or triviaqa."
+        if path.suffix.lower() in SPREADSHEETS:
+            remedy = "Export the sheet as CSV (UTF-8)."
         raise UsageError(f"what kind of file is {path.name}?", where="--kind", remedy=remedy)
     return path, found
 
@@ -70,7 +73,12 @@ def examine(args: argparse.Namespace, root: Path, ask: Ask | None) -> Data:
         source["answer_separator"] = args.answer_separator
     has_context = False
     if kind in ("csv", "jsonl"):
+        if args.delimiter:
+            source["delimiter"] = args.delimiter.replace("\\t", "\t")
         names = header(path, shown, source) if kind == "csv" else _keys(path, shown)
+        if kind == "csv" and len(names) == 1 and (mark := next((m for m in ";\t|" if m in names[0]), None)):
+            remedy = f"Is {mark!r} the delimiter? Say --delimiter {mark!r}."
+            raise UsageError(f"the header is one column, {names[0]!r}", where=shown, remedy=remedy)
         columns = _columns(args, names, kind, ask)
         if columns is not None:
             source["columns"] = columns
@@ -89,7 +97,9 @@ def examine(args: argparse.Namespace, root: Path, ask: Ask | None) -> Data:
 
 def _keys(path: Path, shown: str) -> list[str]:
     first = next(json_rows(path, shown, dict[str, Any], "A line is one JSON object."), None)
-    return [] if first is None else list(first[0])
+    if first is None:
+        raise UsageError("there are no items in it", where=shown, remedy="Write some, one JSON object a line.")
+    return list(first[0])
 
 
 def _columns(args: argparse.Namespace, names: list[str], kind: str, ask: Ask | None) -> dict[str, str] | None:

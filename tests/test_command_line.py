@@ -63,6 +63,8 @@ def test_a_wrong_step_name_prints_the_allowed_ones(empty: Project, option: str) 
         (["run", "--temps", "0,-1"], "--temps: '-1' is no temperature"),
         (["run", "--max_usd", "much"], "--max_usd: 'much' is no sum"),
         (["run", "--max_usd", "nan"], "--max_usd: 'nan' is no sum"),
+        (["run", "--dryrun"], "option --dryrun not recognized (did you mean --dry_run?)"),
+        (["run", "stast"], '"stast". Must be a command, task, or a target. (did you mean stats?)'),
         (["run", "--condition", "placebo"], "'placebo' is no condition"),
         (["run", "no_such_task"], "no_such_task"),
         (["run", "score:no_such_trial"], "no_such_trial"),
@@ -121,6 +123,12 @@ def test_a_config_mistake_is_one_line_for_every_command(empty: Project) -> None:
     for command in ("run", "list", "info", "clean", "forget"):
         words = [command, "prepare"] if command == "info" else [command]
         assert "c.yaml:2 (modle): unknown key" in refused(empty, *words)
+
+
+def test_the_plan_refuses_what_the_run_would_refuse(empty: Project) -> None:
+    """An analysis that cannot be done is no plan."""
+    empty.configure(primary={"metric": "corect"})
+    assert "(primary.metric): there is no metric 'corect'" in refused(empty, "run", "--plan_only")
 
 
 # --- options anywhere --------------------------------------------------------------------------------------------------

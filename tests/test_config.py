@@ -171,6 +171,16 @@ def test_wrong_values_are_named_by_line_and_key_path(root: Path, line: str, path
     assert f"c.yaml:1 ({path}" in said, said
 
 
+def test_wrong_words_and_bytes_are_told_as_a_person_meets_them(root: Path) -> None:
+    """A tab, another encoding, a word that is nearly one, a value that fits none of several kinds."""
+    assert "c.yaml:2: not valid YAML: a tab where it cannot stand. Indent with spaces." in refused(root, "provider:\n\tname: local\n")
+    (root / "c.yaml").write_bytes("title: a\nmodel_id: K\u00f6ln\n".encode("latin-1"))
+    with pytest.raises(ConfigError, match=r"c\.yaml:2: not UTF-8: byte 0xf6\. Save it as UTF-8"):
+        load(root / "c.yaml", root)
+    assert "Did you mean 'local'?" in refused(root, changed(provider={"name": "lokal"}))
+    assert "(temps.0): 'hot' is not of type 'number', and 'default' was expected" in refused(root, changed(temps=["hot"]))
+
+
 def test_a_key_that_stands_twice_is_refused_with_both_lines(root: Path) -> None:
     said = refused(root, "model_id: a\ntemps: [0]\nmodel_id: b\n")
     assert "c.yaml:3" in said and "'model_id' stands twice (first in line 1)" in said
@@ -226,7 +236,7 @@ def test_no_file_no_mapping_no_yaml_no_utf8(root: Path) -> None:
     (root / "c.yaml").write_bytes(b"model_id: \xff\xfe\n")
     with pytest.raises(ConfigError, match="UTF-8"):
         load(root / "c.yaml", root)
-    assert "nested" in refused(root, "a: " + "[" * 3000 + "]" * 3000)
+    assert "nest" in refused(root, "a: " + "[" * 3000 + "]" * 3000)
 
 
 PLAIN = st.none() | st.booleans() | st.integers(-3, 70000) | st.floats() | st.text(max_size=6)

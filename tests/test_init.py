@@ -77,6 +77,14 @@ def test_several_treatments_are_arms_of_their_own(project: Path) -> None:
     assert len(experiment.trials) == 4
 
 
+def test_another_delimiter(project: Path) -> None:
+    """It stands in the config; a tab may be written as a shell leaves it."""
+    for mark, given in ((";", ";"), ("\t", "\\t")):
+        (project / "x.csv").write_text(f"question{mark}answers\nq?{mark}a, b\n")
+        assert run("--control", "A", "--treatment", "B", "--data", "x.csv", *PROVIDER, "--delimiter", given, "--force") == 0
+        assert made(project)["sources"]["closed_book"][0]["delimiter"] == mark
+
+
 def test_the_type_follows_from_the_data(project: Path) -> None:
     """Rows with a context are open-book; canonical JSONL needs no columns."""
     assert run("--control", "A", "--treatment", "B", "--data", "qa.jsonl", *PROVIDER) == 0
@@ -158,6 +166,13 @@ WRONG: list[tuple[str, tuple[str, ...], str]] = [
     ("no range", (*PAIR, *REVIEWS, *PROVIDER, "--metric", "length", "--range", "wide"), "'wide' is no range"),
     ("no such module", (*PAIR, *REVIEWS, *PROVIDER, "--metric", "nowhere_at_all:f"), "cannot import 'nowhere_at_all'"),
     ("no such subgroup", (*PAIR, *REVIEWS, *PROVIDER, "--subgroup", "genre"), "has no 'genre' in its meta"),
+    ("delimiter", (*PAIR, "--data", "semicolon.csv"), "Is ';' the delimiter? Say --delimiter ';'"),
+    ("spreadsheet", (*PAIR, "--data", "sheet.xlsx"), "what kind of file is sheet.xlsx? Export the sheet as CSV"),
+    ("no lines", (*PAIR, "--data", "empty.jsonl"), "empty.jsonl: there are no items in it"),
+    ("prompt in latin-1", ("--control", "latin.txt", "--treatment", "B", *REVIEWS), "latin.txt: not UTF-8: byte 2 is 0xf6"),
+    ("config a folder", (*PAIR, *REVIEWS, *PROVIDER, "--out", "config"), "config: is a folder"),
+    ("config below a file", (*PAIR, *REVIEWS, *PROVIDER, "--out", "dodo.py/c.yaml"), "dodo.py/c.yaml: dodo.py is no folder"),
+    ("carriage returns", (*PAIR, "--data", "mac.csv"), "mac.csv:1: a carriage return alone ends no line"),
     ("bad row", (*PAIR, "--data", "bad.csv", *PROVIDER), "bad.csv:3: item"),
 ]
 
@@ -168,6 +183,11 @@ def test_mistakes_are_told_in_one_line_and_nothing_is_written(
 ) -> None:
     """Exit 2, one line with the next step, no file more than before."""
     (project / "bad.csv").write_text("question,answers\nq?,a\nr?,\n")
+    (project / "semicolon.csv").write_text("question;answers\nq?;a\n")
+    (project / "mac.csv").write_bytes(b"question,answers\rq?,a\r")
+    (project / "latin.txt").write_bytes("K\u00f6ln".encode("latin-1"))
+    (project / "sheet.xlsx").touch()
+    (project / "empty.jsonl").touch()
     before = sorted(project.rglob("*"))
     assert run(*flags) == 2
     shown = capsys.readouterr().err

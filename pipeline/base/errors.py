@@ -15,7 +15,8 @@ class AbidingError(Exception):
         """`fact` says what is wrong, `where` names file:line or key path, `remedy` says what to do."""
         self.fact, self.where, self.remedy = fact, where, remedy
         text = f"{where}: {fact}" if where else fact
-        super().__init__(f"{text.rstrip('.')}. {remedy}" if remedy else text)
+        end = "" if text.endswith("?") else "."
+        super().__init__(f"{text.rstrip('.')}{end} {remedy}" if remedy else text)
 
 
 class StepError(AbidingError):

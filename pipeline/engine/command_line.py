@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import difflib
 import os
 import re
 import sqlite3
@@ -42,7 +43,8 @@ class OneLine:
             print(f"error: {e}", file=sys.stderr)
             return e.exit_code
         except (CmdParseError, InvalidCommand, InvalidDodoFile, InvalidTask) as e:
-            print(f"error: {_in_short(e)} (doit help {self.get_name()} lists what there is)", file=sys.stderr)  # type: ignore[attr-defined]
+            hint = self._meant(e) or f"doit help {self.get_name()} lists what there is"  # type: ignore[attr-defined]
+            print(f"error: {_in_short(e)} ({hint})", file=sys.stderr)
             return WRONG_USAGE
         except BrokenPipeError:  # `doit list | head`
             with contextlib.suppress(OSError):
@@ -62,6 +64,19 @@ class OneLine:
     def help(self) -> str:
         """What `doit help COMMAND` and `--help` print."""
         return help_of(self)
+
+    def _meant(self, error: Exception) -> str | None:
+        """What a wrong option, command or task was probably meant to be."""
+        option = re.match(r"option (--\w[\w-]*) not recognized", _in_short(error))
+        word = re.match(r'Invalid parameter: "(.+?)"', _in_short(error))
+        if option:
+            known = [f"--{o.long}" for o in self.cmdparser.options if o.long]  # type: ignore[attr-defined]
+        elif word:
+            known = [*self.loader.cmd_names, *(t.name for t in getattr(self, "task_list", None) or [])]  # type: ignore[attr-defined]
+        else:
+            return None
+        close = difflib.get_close_matches((option or word)[1], known, n=1, cutoff=0.65)  # type: ignore[index]
+        return f"did you mean {close[0]}?" if close else None
 
     def _options_first(self, args: list[str]) -> list[str]:
         """Move known options before task names: doit's parser stops at the first word that is none."""

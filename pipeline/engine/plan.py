@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections import Counter
 from dataclasses import asdict
 from typing import Any
@@ -12,6 +13,7 @@ from pipeline.engine.assess import Assessment, assess, by_step
 from pipeline.engine.forecast import Forecast, forecasts
 from pipeline.engine.session import Session
 from pipeline.records.other_runs import unfinished
+from pipeline.steps import foresight
 
 WORDS = {"run": "execute", "done": "skip (already done)", "not selected": "skip (not selected)", "blocked": "blocked"}
 
@@ -28,9 +30,11 @@ def foresee(session: Session) -> list[Assessment]:
 
 
 def make(session: Session) -> dict[str, Any]:
-    """The plan as a document. Writes nothing. Raises UsageError where `--resume` names no run."""
+    """The plan as a document. Writes nothing. Raises UsageError where `--resume` names no run, ConfigError where `build` would refuse."""
     opening.check_existence(session)
     found = foresee(session)
+    if any(a.step == "build" and a.verdict == "run" for a in found):
+        _check_analysis(session)
     shards = forecasts(session) if {"submit", "poll"} & set(session.steps) else {}
     total = Forecast()
     for forecast in shards.values():
@@ -47,6 +51,14 @@ def make(session: Session) -> dict[str, Any]:
         "unfinished": [asdict(u) | {"line": u.line} for u in others(session)],
         "warnings": list(session.config.warnings),
     }
+
+
+def _check_analysis(session: Session) -> None:
+    keep, sys.dont_write_bytecode = sys.dont_write_bytecode, True  # an own scorer is imported; a plan writes nothing
+    try:
+        foresight.check(session.run)
+    finally:
+        sys.dont_write_bytecode = keep
 
 
 def others(session: Session) -> list[Any]:

@@ -70,6 +70,9 @@ def _records(path: Path, shown: str, delimiter: str) -> Iterator[tuple[list[str]
             except StopIteration:
                 return
             except csv.Error as e:
-                raise ConfigError(f"not CSV: {e}", where=where, remedy='Quote cells that hold quotes, and double the quotes: "".') from None
+                remedy = 'Quote cells that hold quotes, and double the quotes: "".'
+                if "new-line character" in str(e):  # the csv module's own advice is for programmers
+                    raise ConfigError("a carriage return alone ends no line", where=where, remedy="Save it with usual line ends.") from None
+                raise ConfigError(f"not CSV: {e}", where=where, remedy=remedy) from None
             if record:
                 yield record, where
