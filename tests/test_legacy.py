@@ -5,13 +5,13 @@ from __future__ import annotations
 import csv
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from pipeline.base.digests import sha256_bytes
-from pipeline.base.errors import ManifestError
 from pipeline.base.schemas import read_document
 from pipeline.records.legacy import answer_of, read_answers, request_of
 from tests.project import Project, make
@@ -288,11 +288,135 @@ def test_outcomes_are_told_apart() -> None:
         assert answer_of(json.loads(line), request).outcome == outcome
 
 
-def test_a_torn_row_is_named_by_file_and_line(tmp_path: Path) -> None:
+def test_a_torn_and_a_foreign_row_are_named_by_file_and_line_and_passed_over(tmp_path: Path) -> None:
     path = tmp_path / "results.jsonl"
-    path.write_text(row("c0", "control") + '{"custom_id": "facts|c1')
-    with pytest.raises(ManifestError, match=r"results.jsonl:2"):
-        list(read_answers(path))
+    path.write_bytes(b"\xef\xbb\xbf" + row("c0", "control").encode() + b'{"custom_id": "facts|c1\n{"custom_id": "x"}\n')
+    notes: list[str] = []
+    assert [request.place.item_id for request, _row in read_answers(path, notes, Path("here"))] == ["c0"]
+    assert len(notes) == 1
+    assert notes[0].startswith("here:2 is not readable as JSON") and "1 more lines" in notes[0]
+
+
+# --- what a predecessor's run may look like ----------------------------------------------------------------------------------
+
+
+def part(old: Old, key: str) -> Path:
+    return old.results / key / "results.jsonl"
+
+
+def twice(old: Old) -> str:
+    """A part was downloaded again under another number, with other answers."""
+    part(old, "t0_control_p03").parent.mkdir()
+    part(old, "t0_control_p03").write_text(part(old, "t0_control_p02").read_text().replace("number 1", "other"))
+    return "3 requests are answered twice and not alike, the first answer counts"
+
+
+def half_joined(old: Old) -> str:
+    """The step that joins the parts was killed."""
+    whole = "".join(p.read_text() for p in sorted(old.results.glob("t0_*/results.jsonl")))
+    (old.results / "results_combined.jsonl").write_text(whole[: len(whole) // 2])
+    return "results_combined.jsonl:7 is not readable as JSON"
+
+
+def crlf(old: Old) -> str:
+    """It was copied by way of another system."""
+    for path in [*old.run.rglob("*.jsonl"), *old.run.rglob("*.json"), *old.run.rglob("*.txt")]:
+        path.write_bytes(path.read_bytes().replace(b"\n", b"\r\n"))
+    return ""
+
+
+def later(old: Old) -> str:
+    """The predecessor's own version 2, which has our keys and other things in them."""
+    path = old.results / "trial_manifest.json"
+    more = {
+        "schema_version": 2,
+        "timestamps": {"created_at": "2025-01-01T00:00:00Z", "updated_at": "2025-01-02T00:00:00Z"},
+        "stage_status": {"downloaded": {"status": "completed", "updated_at": "x", "artifacts": {"a": "b"}}, "parsed": "completed"},
+        "control_registry": {"key": "k"},
+    }
+    path.write_text(json.dumps({**json.loads(path.read_text()), **more}))
+    return ""
+
+
+def crumbs_that_are_no_text(old: Old) -> str:
+    (old.results / "t0_control_p01_OUTPUT_DATASET_ID.txt").write_bytes(b"\xff\xfe\x00x")
+    (old.results / "t0_control_p01_job.json").write_bytes(b"{")
+    return ""
+
+
+def folders_for_files(old: Old) -> str:
+    for path in (old.results / "trial_manifest.json", old.results / "t0_control_p01_job.json"):
+        path.unlink(missing_ok=True)
+        path.mkdir()
+    return ""
+
+
+@pytest.mark.parametrize("change", [twice, half_joined, crlf, later, crumbs_that_are_no_text, folders_for_files])
+def test_an_odd_run_is_adopted_whole_and_what_is_odd_is_told(old: Old, change: Callable[[Old], str]) -> None:
+    told = change(old)
+    done = old.project.run(*ADOPT)
+    assert told in done.err
+    assert [(r["outcome"], r["response_text"]) for r in old.predictions()].count(("answered", "number 1")) == 6
+    assert any(told in note for note in json.loads((old.run / "run_state.json").read_text())["notes"])
+
+
+def test_a_part_that_is_gone_from_both_conditions_is_told(old: Old) -> None:
+    for condition in ("control", "treatment"):
+        shutil.rmtree(old.results / f"t0_{condition}_p02")
+    done = old.project.run(*ADOPT)
+    assert "t0_control_p02: named by the manifest, but without answers here" in done.err
+    assert len(old.predictions()) == 6
+
+
+def test_the_predecessors_own_version_2_loses_nothing(old: Old) -> None:
+    later(old)
+    said = json.loads((old.results / "trial_manifest.json").read_text())
+    old.project.run(*ADOPT)
+    kept = read_document(old.results / "trial_manifest.json", "trial_manifest.v2")["legacy"]["v1"]
+    assert {key: kept[key] for key in ("timestamps", "stage_status", "control_registry")} == {
+        key: said[key] for key in ("timestamps", "stage_status", "control_registry")
+    }
+
+
+@pytest.mark.parametrize("manifest", [True, False], ids=["with its manifest", "alone"])
+def test_breadcrumbs_alone_are_no_answers(old: Old, manifest: bool) -> None:
+    for path in old.results.glob("t0_*_p0?"):
+        shutil.rmtree(path)
+    if not manifest:
+        (old.results / "trial_manifest.json").unlink()
+    assert "there are no answers" in old.project.run(*ADOPT, code=2).err
+    assert not (old.run / "run_state.json").exists()
+
+
+@pytest.mark.parametrize("place", ["trials", ""])
+def test_results_in_another_place_are_named(old: Old, place: str) -> None:
+    target = old.run / "trials" / SLUG / "results" if place else old.run / "results"
+    target.parent.mkdir(parents=True, exist_ok=True)
+    old.results.rename(target)
+    done = old.project.run(*ADOPT, code=2)
+    assert done.err.startswith(f"error: {target}: results of the predecessor lie where no trial lies. Move them to run_old/")
+
+
+def test_a_newer_manifest_is_refused_before_anything_is_written(old: Old) -> None:
+    path = old.results / "trial_manifest.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "schema_version": 3}))
+    before = {p for p in old.run.rglob("*") if p.name != ".run.lock"}
+    assert "newer than this abiding knows" in old.project.run(*ADOPT, code=2).err
+    assert {p for p in old.run.rglob("*") if p.name != ".run.lock"} == before
+
+
+def test_adopted_it_stays_so_when_its_state_is_damaged(old: Old) -> None:
+    """A run that is taken for one of ours would ask its lost answers anew."""
+    old.project.run(*ADOPT)
+    before = old.project.results()
+    (old.run / "run_state.json").write_text("{ torn")
+    next(old.run.glob("answers/*/*/results.jsonl")).unlink()
+    old.project.run("--run_id", "old", "--resume")
+    assert json.loads((old.run / "run_state.json").read_text())["migrated"] is True
+    assert [p.read_text() for p in old.run.glob("run_state.json.corrupt.*")] == ["{ torn"]
+    assert old.project.results() == before
+    assert old.project.bill() == {}
+    assert not (old.run / SLUG / "legacy_v1").exists()  # results of ours are not taken for the predecessor's
 
 
 def test_a_real_run_of_the_predecessor(tmp_path: Path) -> None:

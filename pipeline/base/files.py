@@ -5,16 +5,21 @@ A reader therefore sees the old bytes or the new ones, never a part, whatever ki
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import IO, Any
 
 from pipeline.base.checkpoints import announce
+from pipeline.base.errors import ManifestError
 
 TEMP_MARK = ".abiding-tmp-"
+NO_FILE = (errno.EISDIR, errno.ELOOP)
+"""What the system says where a folder, or a circle of links, lies in a file's place."""
 
 
 def fsync_dir(folder: str | Path) -> None:
@@ -26,6 +31,40 @@ def fsync_dir(folder: str | Path) -> None:
         os.close(fd)
 
 
+def file_stamp() -> str:
+    """UTC now for file names: `20260131T120000123456`."""
+    return datetime.now(timezone.utc).strftime("%Y%m%dT%H%M%S%f")
+
+
+def put_aside(path: Path, word: str = "corrupt") -> Path:
+    """Rename a file (or what lies in its place) to `<name>.<word>.<ts>`: nothing that a person might need is ever overwritten."""
+    aside = path.with_name(f"{path.name}.{word}.{file_stamp()}")
+    path.rename(aside)
+    return aside
+
+
+def read_file(path: str | Path) -> bytes:
+    """The bytes of a file. Raises FileNotFoundError, or ManifestError where a folder (or a circle of links) lies in its place."""
+    with not_a_file(path):
+        return Path(path).read_bytes()
+
+
+@contextmanager
+def not_a_file(path: str | Path) -> Iterator[None]:
+    """Turn the error of opening what is no file into a ManifestError that says so."""
+    try:
+        yield
+    except OSError as e:
+        if e.errno not in NO_FILE:
+            raise
+        raise ManifestError("is no file, but a folder or a circle of links", where=str(path)) from None
+
+
+def _make_room(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():  # what lies where a file of ours belongs would otherwise stop every run
+        put_aside(path)
+
+
 def _temp_path(path: Path) -> Path:
     # Named by process, so that two processes never write into one another's file; a leftover of a killed one is swept.
     return path.with_name(f".{path.name}{TEMP_MARK}{os.getpid()}")
@@ -35,7 +74,7 @@ def _temp_path(path: Path) -> Path:
 def atomic_writer(path: str | Path) -> Iterator[IO[bytes]]:
     """A binary file that appears at `path`, whole and durable, when the block ends without an exception.
 
-    Parent folders are made. On an exception the temporary file is removed and `path` stays as it was.
+    Parent folders are made; a folder at `path` itself goes aside. On an exception the temporary file is removed and `path` stays as it was.
     """
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -46,6 +85,7 @@ def atomic_writer(path: str | Path) -> Iterator[IO[bytes]]:
             f.flush()
             os.fsync(f.fileno())
         announce("write")
+        _make_room(target)
         os.replace(temp, target)
     except BaseException:
         temp.unlink(missing_ok=True)
@@ -107,6 +147,7 @@ class Journal:
         """Open (or make) the journal at `path`."""
         self.path = Path(path)
         self.path.parent.mkdir(parents=True, exist_ok=True)
+        _make_room(self.path)
         new = not self.path.exists()
         self._file = open(self.path, "a+b", buffering=0)  # noqa: SIM115 - held open for the journal's life
         self._cut_torn_line()

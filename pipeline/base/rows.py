@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal, TypeVar
 import msgspec
 
 from pipeline.base.errors import ManifestError
+from pipeline.base.files import not_a_file
 
 Text = Annotated[str, msgspec.Meta(min_length=1)]
 CustomId = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_-]{1,64}$(?!\n)")]
@@ -121,7 +122,7 @@ def _well_formed(value: Any) -> Any:
 def readable_rows(path: str | Path, kind: type[Row]) -> Iterator[Row]:
     """Those lines of a damaged JSONL file that are whole rows of `kind`; the others are passed over."""
     decoder = msgspec.json.Decoder(kind)
-    with open(path, "rb") as f:
+    with not_a_file(path), open(path, "rb") as f:
         for line in f:
             try:
                 yield decoder.decode(line)
@@ -130,9 +131,9 @@ def readable_rows(path: str | Path, kind: type[Row]) -> Iterator[Row]:
 
 
 def read_rows(path: str | Path, kind: type[Row]) -> Iterator[Row]:
-    """Stream the rows of a JSONL file. Raises ManifestError naming file:line for a row that is not a `kind`."""
+    """Stream the rows of a JSONL file. Raises ManifestError naming file:line for a row that is not a `kind`, or what is no file."""
     decoder = msgspec.json.Decoder(kind)
-    with open(path, "rb") as f:
+    with not_a_file(path), open(path, "rb") as f:
         for number, line in enumerate(f, 1):
             try:
                 yield decoder.decode(line)

@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 
 from pipeline.base.errors import ManifestError
-from pipeline.base.files import json_bytes, write_atomic
+from pipeline.base.files import json_bytes, read_file, write_atomic
 from pipeline.base.shapes import SHAPES
 
 MAX_DEPTH = 60
@@ -100,9 +100,9 @@ def parse_json(data: bytes) -> Any:
 def read_document(path: str | Path, name: str) -> Any:
     """Read and validate a small JSON document. Where there is a type for it (`shapes`), that checks, and the schema explains.
 
-    Raises FileNotFoundError where there is none, ManifestError (file, place, reason) where it is corrupt or breaks its schema.
+    Raises FileNotFoundError where there is none, ManifestError (file, place, reason) where it is corrupt, breaks its schema, or is no file.
     """
-    data = Path(path).read_bytes()
+    data = read_file(path)
     if name in SHAPES:
         try:
             _decoder(name).decode(data)

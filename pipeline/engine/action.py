@@ -99,7 +99,7 @@ class Action:
             if prepare.intact(session.run):
                 return None
             return "prepared items are damaged" if session.run.prepared.exists() else "not prepared yet"
-        missing = [p for p in self.inputs if not p.exists()]
+        missing = [p for p in self.inputs if not p.is_file()]
         if missing:
             return f"{missing[0].name} is not there yet"
         return receipts.why_not(self._receipt(), self.inputs_digest(), self.targets, session.cache) if ctx else None

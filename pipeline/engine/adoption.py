@@ -16,7 +16,7 @@ import yaml
 
 from pipeline.base.digests import digest, sha256_bytes, sha256_file
 from pipeline.base.errors import ConfigError
-from pipeline.base.files import atomic_writer, write_atomic
+from pipeline.base.files import atomic_writer, put_aside, write_atomic
 from pipeline.base.rows import Failure, Place, RequestRow, ResultRow, encode
 from pipeline.base.schemas import write_document
 from pipeline.config import Overrides
@@ -31,7 +31,8 @@ from pipeline.records.receipts import relative
 from pipeline.records.repair import UNBUILT
 from pipeline.records.run_state import RunState
 from pipeline.records.submission import SubmissionRecord, attempt_key
-from pipeline.records.upgrade_files import NAME, keep_backup, upgrade_file
+from pipeline.records.upgrade import part_key
+from pipeline.records.upgrade_files import NAME, breadcrumbs, keep_backup, upgrade_file
 from pipeline.steps import prepare
 from pipeline.steps.context import Context, Run
 
@@ -57,7 +58,8 @@ def adopt(root: Path, paths: RunPaths, overrides: Overrides, base: Mapping[str, 
 
 def _adopt(root: Path, paths: RunPaths, overrides: Overrides, base: Mapping[str, Any] | None) -> list[str]:
     trials = [legacy.read_trial(folder) for folder in legacy.trial_folders(paths.folder)]
-    answers: dict[str, Answers] = {t.folder.name: list(legacy.answers(t)) for t in trials}
+    passed_over: dict[str, list[str]] = {t.folder.name: [] for t in trials}
+    answers: dict[str, Answers] = {t.folder.name: list(legacy.answers(t, passed_over[t.folder.name])) for t in trials}
     controls = {slug: _digest_of_control(rows) for slug, rows in answers.items()}
     asked = {slug: [request for _key, request, _answer in rows] for slug, rows in answers.items()}
     config, texts = legacy_config.config_of(paths, root, trials, asked, controls, base)
@@ -68,13 +70,16 @@ def _adopt(root: Path, paths: RunPaths, overrides: Overrides, base: Mapping[str,
     exp = Experiment(found, cache.sha256)
     run = Run(root, exp, paths, cache)
     prepare.run(Context(run))
-    uncertain = [f"{t.folder.name}: {line}" for t in trials for line in t.unknown]
+    uncertain = [f"{t.folder.name}: {line}" for t in trials for line in (*t.unknown, *passed_over[t.folder.name])]
     uncertain += _lay_out(run, trials, answers)
     for trial in trials:
-        _keep_old_results(trial.folder)
+        if trial.manifest["stage_status"]["parsed"]["inputs_digest"] is None:  # no step of ours made them
+            _keep_old_results(trial.folder)
         upgrade_file(trial.results / NAME) if (trial.results / NAME).exists() else write_document(
             trial.results / NAME, trial.manifest, "trial_manifest.v2"
         )
+    if paths.state.exists():
+        uncertain.append(f"run_state.json was corrupt and lies beside as {put_aside(paths.state).name}; what else it knew is lost")
     _write_state(run, trials, uncertain)
     run.close()
     return uncertain
@@ -214,9 +219,13 @@ def _write_shard(
     failed = {r.custom_id: f"{r.error.code}: {r.error.message}"[:500] for r in results if r.error}
     at, manifest = old.manifest["timestamps"]["created_at"], old.manifest
     key = part.replace("_p", f"_{condition}_p")
-    names = {"job": manifest["jobs"].get(key), "input_dataset": manifest["datasets"].get(key)}
-    crumb = old.results / f"{key}_OUTPUT_DATASET_ID.txt"
-    ids = {k: v[0] for k, v in names.items() if v} | ({"output_dataset": crumb.read_text("utf-8").strip()} if crumb.exists() else {})
+    crumb = next((said for name, said in breadcrumbs(old.results).items() if part_key(name) == key), {})
+    names = {
+        "job": (manifest["jobs"].get(key) or [crumb.get("name")])[0],
+        "input_dataset": (manifest["datasets"].get(key) or [None])[0],
+        "output_dataset": crumb.get("output_dataset"),
+    }
+    ids = {k: v for k, v in names.items() if v}
     attempt = record_of_attempt(at, ids, requests, results, failed)
     record.document["attempts"].append(attempt)
     attempt["key"] = attempt_key(record.document, None, 0)

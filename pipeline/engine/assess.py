@@ -50,7 +50,7 @@ def assess(session: Session) -> list[Assessment]:
 def _verdict(session: Session, action: Action, will_change: dict[str, str]) -> tuple[str, str]:
     inputs = [relative(p, session.root) for p in action.inputs]
     upstream = next((will_change[name] for name in inputs if name in will_change), None)
-    missing = [name for name in inputs if name not in will_change and not (session.root / name).exists()]
+    missing = [name for name in inputs if name not in will_change and not (session.root / name).is_file()]
     if missing:
         who = maker(session, missing[0])
         return "blocked", f"{missing[0]} is missing" + (f"; {who} makes it" if who else "")

@@ -17,7 +17,7 @@ from typing import Any
 from doit.dependency import DatabaseException, SqliteDB
 
 from pipeline.base.checkpoints import announce
-from pipeline.records.clock import file_stamp
+from pipeline.base.files import put_aside
 
 
 class DurableSqliteDB(SqliteDB):  # type: ignore[misc]
@@ -117,6 +117,6 @@ def _copy_for_reading(path: Path, memory: sqlite3.Connection) -> None:
 
 def aside(path: Path) -> None:
     """Put a corrupt database aside as `*.corrupt.<ts>`."""
-    path.rename(path.with_name(f"{path.name}.corrupt.{file_stamp()}"))
+    put_aside(path)
     for suffix in ("-wal", "-shm"):
         path.with_name(path.name + suffix).unlink(missing_ok=True)

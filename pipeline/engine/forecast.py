@@ -119,7 +119,7 @@ def _forecast(session: Session, ref: ShardRef, store: AnswerStore, generation: i
         return f
     rows = list(_rows(session, ref))
     kept: set[str] = set()
-    if paths.collected.exists() and record is not None:
+    if paths.collected.is_file() and record is not None:
         kept = {row.custom_id for row in read_rows(paths.collected, ResultRow)} if _whole(paths.collected.read_bytes()) else set()
     flying: set[int] = set()
     if record is not None and record.open_attempt is not None:

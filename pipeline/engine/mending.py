@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from pipeline.base.errors import ManifestError
+from pipeline.base.files import put_aside
 from pipeline.base.schemas import read_document, write_document
 from pipeline.engine.session import Session
 from pipeline.records import repair
 from pipeline.records.clock import now_iso
+from pipeline.records.events import fault_of_log
 from pipeline.records.run_state import RunState
 
 
@@ -36,7 +38,7 @@ def build_manifest(session: Session) -> None:
             fault = str(e)
         if fault is None:
             return
-        aside = repair.put_aside(path)
+        aside = put_aside(path)
         run.events.add("set_aside", file=aside.name, reason=fault)
         run.notice(f"build_manifest.json was damaged and lies beside as {aside.name}; the shards are built again, the same bytes ({fault})")
     parts = repair.parts_on_disk(run.paths.batch_inputs)
@@ -54,22 +56,11 @@ def build_manifest(session: Session) -> None:
 
 
 def event_log(session: Session) -> None:
-    """With --verify: put a log aside that holds lines which are no events; a new one is begun."""
-    path = session.run.paths.events
-    if not path.exists():
+    """With --verify: put a log aside that is not the one that was written; a new one is begun."""
+    path, state = session.run.paths.events, session.run.state
+    fault = fault_of_log(path, state.document.get("events") if state else None)
+    if fault is None:
         return
-    from pipeline.base.files import Journal
-    from pipeline.base.schemas import parse_json, problems
-
-    Journal(path).close()  # cuts a torn last line
-
-    for number, line in enumerate(path.read_bytes().split(b"\n")[:-1], 1):
-        try:
-            fault = problems(parse_json(line), "event")
-        except ValueError as e:
-            fault = [str(e)]
-        if fault:
-            aside = repair.put_aside(path)
-            session.run.notice(f"events.jsonl:{number} is damaged; the log lies beside as {aside.name} and a new one begins ({fault[0]})")
-            session.run.events.add("set_aside", file=aside.name, line=number, reason=fault[0])
-            return
+    beside = f"lies beside as {put_aside(path).name}, and" if path.exists() else "is gone;"
+    session.run.notice(f"events.jsonl is damaged ({fault}); it {beside} a new one begins")
+    session.run.events.add("set_aside", file=path.name, reason=fault)

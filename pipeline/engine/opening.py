@@ -6,7 +6,7 @@ from pathlib import Path
 
 from pipeline.base.digests import canonical_json, digest
 from pipeline.base.errors import AbidingError, ManifestError, UsageError
-from pipeline.base.files import Journal, sweep_dead, sweep_temporaries
+from pipeline.base.files import Journal, put_aside, sweep_dead, sweep_temporaries
 from pipeline.config import Overrides, read_yaml
 from pipeline.engine import mending
 from pipeline.engine.action import code_digest, module
@@ -18,7 +18,7 @@ from pipeline.records import snapshot
 from pipeline.records.clock import now_iso
 from pipeline.records.lock import RunLock
 from pipeline.records.manifest import refuse_newer
-from pipeline.records.repair import FRESH, put_aside, was_sent
+from pipeline.records.repair import FRESH, was_sent
 from pipeline.records.run_state import RunState
 from pipeline.records.stop import StopToken
 

@@ -103,6 +103,12 @@ class Session:
             paths = RunPaths(self.root / (overrides.experiments_dir or "experiments"), overrides.run_id)
             if legacy.unadopted(paths):
                 self._adopt(paths, overrides, named)
+            elif not paths.effective_config.exists() and (found := legacy.misplaced(paths.folder)) is not None:
+                raise UsageError(
+                    "results of the predecessor lie where no trial lies",
+                    where=str(found),
+                    remedy=f"Move them to {paths.folder.name}/<model>-<prompt set>-tp..-tk..-mx..-../results.",
+                )
             if self._is_adopted(paths):  # only its snapshot knows what was asked
                 named = False
                 if not self.params.get("resume", True):
@@ -113,12 +119,12 @@ class Session:
                     )
         if overrides.run_id and not named and self.params.get("resume", True):
             experiments = self.root / (overrides.experiments_dir or "experiments")
-            found, origin = self._snapshot(RunPaths(experiments, overrides.run_id), overrides)
+            snap, origin = self._snapshot(RunPaths(experiments, overrides.run_id), overrides)
             if origin is not None:
                 return load(origin, self.root, overrides)
-            if found is not None:
+            if snap is not None:
                 self.from_snapshot = True
-                return found
+                return snap
         path = Path(self.params["config"])
         shown = path if not path.is_absolute() or not path.is_relative_to(self.root) else path.relative_to(self.root)
         return load(shown if shown.is_absolute() else self.root / shown, self.root, overrides)

@@ -7,6 +7,7 @@ from pipeline.engine.action import FAMILY_STEPS, Action
 from pipeline.engine.session import Session
 from pipeline.experiment import Trial
 from pipeline.layout import temp_slug
+from pipeline.records.events import seal
 from pipeline.records.manifest import STAGE_OF_STEP
 from pipeline.records.run_state import STEPS, WITHIN
 from pipeline.records.submission import SubmissionRecord
@@ -59,7 +60,7 @@ def _everything(session: Session, phase: str) -> list[tuple[str, Context]]:
 
 def settle(session: Session) -> None:
     """At the end no phase is in progress any more: with several threads one may have begun after another had failed. And where nothing
-    failed, a phase in which all is done is completed, whoever reported it (`doit run -r json` tells us nothing)."""
+    failed, a phase in which all is done is completed, whoever reported it (`doit run -r json` tells us nothing). The log is sealed."""
     state = session.run.state
     if state is None:
         return
@@ -72,6 +73,8 @@ def settle(session: Session) -> None:
             state.move(step, "stopped" if stopped or not session.errors else "failed", str(session.errors[-1]) if session.errors else None)
     if state["stop_requested"] != stopped:
         state.update(stop_requested=stopped)
+    if session.run.events_written:
+        state.update(events=seal(session.run.paths.events))
 
 
 def refresh(session: Session) -> None:

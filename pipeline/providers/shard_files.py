@@ -10,13 +10,12 @@ from functools import cached_property
 from typing import Any
 
 from pipeline.base.errors import ManifestError
-from pipeline.base.files import Journal
+from pipeline.base.files import Journal, put_aside
 from pipeline.base.rows import RequestRow, ResultRow, encode, read_rows, readable_rows
 from pipeline.layout import ShardPaths
 from pipeline.providers.money import Budget, Price
 from pipeline.providers.protocol import Provider
 from pipeline.records.answers import AnswerStore
-from pipeline.records.clock import file_stamp
 from pipeline.records.events import Events
 from pipeline.records.submission import SubmissionRecord
 
@@ -87,8 +86,7 @@ class ShardFiles:
         except FileNotFoundError:
             return self._salvaged(self._new_record())
         except ManifestError as e:
-            aside = self.paths.submission.with_name(f"{self.paths.submission.name}.corrupt.{file_stamp()}")
-            self.paths.submission.rename(aside)
+            aside = put_aside(self.paths.submission)
             self.desk.events.add("submission_set_aside", shard=self.name, file=aside.name, reason=str(e))
             self.desk.notice(f"{self.name}: submission.json was corrupt and lies beside as {aside.name}; the provider is asked what it has")
             return self._salvaged(self._new_record())
@@ -158,8 +156,7 @@ class ShardFiles:
         try:
             return {row.custom_id: row for row in read_rows(self.paths.collected, ResultRow) if row.custom_id in asked}
         except ManifestError as e:  # not torn by us: damaged. The store and the jobs have the answers.
-            aside = self.paths.collected.with_name(f"{self.paths.collected.name}.corrupt.{file_stamp()}")
-            self.paths.collected.rename(aside)
+            aside = put_aside(self.paths.collected)
             self.desk.notice(f"{self.name}: collected.jsonl was corrupt and lies beside as {aside.name} ({e})")
             return {}
 

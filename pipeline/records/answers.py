@@ -15,8 +15,9 @@ from typing import Any
 import msgspec
 
 from pipeline.base.checkpoints import announce
+from pipeline.base.files import put_aside
 from pipeline.base.rows import ResultRow, encode
-from pipeline.records.clock import file_stamp, now_iso
+from pipeline.records.clock import now_iso
 
 TABLES = """
 create table if not exists answers(
@@ -50,9 +51,10 @@ class AnswerStore:
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             self._db = self._open()
-        except sqlite3.DatabaseError:
-            self.set_aside = path.with_name(f"{path.name}.corrupt.{file_stamp()}")
-            path.rename(self.set_aside)
+        except sqlite3.DatabaseError as e:
+            if isinstance(e, sqlite3.OperationalError) and path.is_file():
+                raise  # locked for long, a full disk: the file itself is not at fault
+            self.set_aside = put_aside(path)
             for suffix in ("-wal", "-shm"):
                 path.with_name(path.name + suffix).unlink(missing_ok=True)
             self._db = self._open()

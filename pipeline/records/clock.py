@@ -19,8 +19,3 @@ def iso(seconds: float) -> str:
 def seconds(text: str) -> float:
     """Seconds since 1970 of an RFC 3339 time. Raises ValueError."""
     return datetime.fromisoformat(text.replace("Z", "+00:00")).timestamp()
-
-
-def file_stamp() -> str:
-    """UTC now for file names: `20260131T120000123456`."""
-    return datetime.now(timezone.utc).strftime("%Y%m%dT%H%M%S%f")

@@ -9,7 +9,8 @@ from pathlib import Path
 import msgspec
 
 from pipeline.base.digests import sha256_file
-from pipeline.base.files import write_atomic
+from pipeline.base.errors import ManifestError
+from pipeline.base.files import not_a_file, read_file, write_atomic
 
 Stamp = tuple[int, int, int, int]
 
@@ -30,8 +31,8 @@ class DigestCache:
         self._known: dict[str, tuple[int, int, int, int, str]] = {}
         self._fresh: set[str] | None = set() if verify else None
         try:
-            self._known = msgspec.json.decode(path.read_bytes(), type=dict[str, tuple[int, int, int, int, str]])
-        except (FileNotFoundError, msgspec.DecodeError, UnicodeDecodeError):
+            self._known = msgspec.json.decode(read_file(path), type=dict[str, tuple[int, int, int, int, str]])
+        except (FileNotFoundError, ManifestError, msgspec.DecodeError, UnicodeDecodeError):
             self._dirty = True
 
     def sha256(self, path: str | Path) -> str:
@@ -53,8 +54,9 @@ class DigestCache:
     def matches(self, path: str | Path, size: int, sha256: str) -> bool:
         """True where the file exists with that size and digest. Sizes are compared first: a torn file is not read."""
         try:
-            return os.stat(path).st_size == size and self.sha256(path) == sha256
-        except (FileNotFoundError, NotADirectoryError):
+            with not_a_file(path):
+                return os.stat(path).st_size == size and self.sha256(path) == sha256
+        except (FileNotFoundError, NotADirectoryError, ManifestError):
             return False
 
     def save(self) -> None:

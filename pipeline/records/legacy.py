@@ -9,16 +9,21 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from pipeline.base.errors import ManifestError
+from pipeline.base.files import not_a_file, read_file
 from pipeline.base.rows import Failure, Outcome, Place, ResultRow, Usage
+from pipeline.base.schemas import parse_json, problems
 from pipeline.layout import RunPaths
-from pipeline.records.upgrade import is_predecessors
+from pipeline.records.manifest import SCHEMA, refuse_newer
+from pipeline.records.run_state import RunState
+from pipeline.records.upgrade import is_predecessors, part_key
 from pipeline.records.upgrade_evidence import combined_files, part_folders
-from pipeline.records.upgrade_files import NAME, from_artifacts, translated
+from pipeline.records.upgrade_files import NAME, breadcrumbs, from_artifacts, translated
 
 OUTCOME_OF_FINISH: dict[str, Outcome] = {
     "length": "truncated",
@@ -57,58 +62,88 @@ class LegacyTrial:
 
 
 def unadopted(paths: RunPaths) -> bool:
-    """True for a run folder of the predecessor that has no state of ours yet."""
-    return paths.folder.is_dir() and not paths.state.exists() and any(True for _ in trial_folders(paths.folder))
+    """True for a run folder of the predecessor that has no state of ours yet, or none that can be read. Raises ManifestError (newer)."""
+    if not any(True for _ in trial_folders(paths.folder)):
+        return False
+    try:
+        RunState.load(paths.state)
+    except FileNotFoundError:
+        return True
+    except ManifestError:
+        refuse_newer(paths.state)
+        return True
+    return False
 
 
 def trial_folders(run: Path) -> Iterator[Path]:
-    """The folders that the predecessor laid out as trials: part folders, joined answers, or its manifest."""
-    for results in sorted(run.glob("*/results")):
-        if part_folders(results) or combined_files(results) or _has_old_manifest(results / NAME):
-            yield results.parent
+    """The folders that the predecessor laid out as trials: part folders, joined answers, breadcrumbs, or its manifest."""
+    return (results.parent for results in sorted(run.glob("*/results")) if _is_predecessors(results))
 
 
-def _has_old_manifest(path: Path) -> bool:
+def misplaced(run: Path) -> Path | None:
+    """A result folder of the predecessor that does not lie where trials lie, `run_<ID>/<trial>/results`; None where there is none."""
+    return next((p for p in sorted(run.rglob("results")) if p.parent.parent != run and _is_predecessors(p)), None)
+
+
+def _is_predecessors(results: Path) -> bool:
+    if part_folders(results) or combined_files(results) or breadcrumbs(results):
+        return True
     try:
-        return is_predecessors(json.loads(path.read_bytes()))
-    except (OSError, ValueError, RecursionError):
+        return is_predecessors(parse_json(read_file(results / NAME)))
+    except (OSError, ValueError, ManifestError):
         return False
 
 
 def read_trial(folder: Path) -> LegacyTrial:
-    """A trial with its manifest, or with one made of its files where the manifest is missing or corrupt."""
+    """A trial with its manifest, or with one made of its files where the manifest is missing or corrupt. Raises ManifestError (newer)."""
     path = folder / "results" / NAME
-    try:
-        document = json.loads(path.read_bytes())
-    except (OSError, ValueError, RecursionError):
-        document = from_artifacts(path.parent)
-    if not isinstance(document, dict):
-        document = from_artifacts(path.parent)
-    if document.get("schema_version") == 2 and "timestamps" in document:  # upgraded before
+    document: Any = None
+    with suppress(FileNotFoundError, ManifestError, ValueError):
+        document = parse_json(read_file(path))
+    if document is not None:
+        refuse_newer(path)
+    if document is not None and not problems(document, SCHEMA):  # upgraded before
         return LegacyTrial(folder, document, ())
+    if not is_predecessors(document):
+        document = from_artifacts(path.parent)
     new, unknown = translated(document, path)
     return LegacyTrial(folder, new, tuple(unknown))
 
 
-def answers(trial: LegacyTrial) -> Iterator[tuple[str, Request, ResultRow]]:
+def answers(trial: LegacyTrial, notes: list[str]) -> Iterator[tuple[str, Request, ResultRow]]:
     """(part key, request, answer) of a trial: its parts in order, then what only the joined files hold.
 
-    Answers of a control that other trials share are read where `control_registry` says that they lie. Raises ManifestError (file:line).
+    Answers of a control that other trials share are read where `control_registry` says that they lie. What is passed over is told in
+    `notes`: rows that cannot be read or placed, other answers to what was answered before, parts without a folder.
     """
-    seen: set[str] = set()
+    seen: dict[tuple[Any, ...], ResultRow] = {}
+    twice: list[str] = []
     folders = dict(part_folders(trial.results))
     for shared in _registered(trial):
         folders |= {key: path for key, path in part_folders(shared).items() if key not in folders and "_control" in key}
-    for key, folder in folders.items():
-        for request, row in read_answers(folder / "results.jsonl"):
-            if request.custom_id not in seen:
-                seen.add(request.custom_id)
+    joined = combined_files(trial.results)
+    if not joined:
+        notes += _absent(trial, folders)
+    for key, path in [*((key, folder / "results.jsonl") for key, folder in folders.items()), *(("joined", path) for path in joined)]:
+        for request, row in read_answers(path, notes, path.relative_to(trial.results) if path.is_relative_to(trial.results) else path):
+            place = (request.condition, request.item, float(request.place.temp), request.place.sample_index)
+            if place not in seen:
+                seen[place] = row
                 yield key, request, row
-    for path in combined_files(trial.results):
-        for request, row in read_answers(path):
-            if request.custom_id not in seen:
-                seen.add(request.custom_id)
-                yield "joined", request, row
+            elif row != seen[place]:
+                twice.append(request.custom_id)
+    if twice:
+        notes.append(f"{len(twice)} requests are answered twice and not alike, the first answer counts; first {twice[0]}")
+
+
+def _absent(trial: LegacyTrial, folders: Mapping[str, Path]) -> Iterator[str]:
+    """Parts that the manifest names and that hold no answers here; those of a control that lies with another trial are not meant."""
+    here = {part_key(key) for key in folders}
+    for condition in ("control", "treatment"):
+        named = [key for key in trial.manifest["job_status"] if f"_{condition}_" in key]
+        absent = [key for key in named if key not in here]
+        if absent and (len(absent) < len(named) or condition == "treatment"):
+            yield f"{', '.join(absent)}: named by the manifest, but without answers here; items asked in them alone are not in the analysis"
 
 
 def _registered(trial: LegacyTrial) -> Iterator[Path]:
@@ -125,26 +160,26 @@ def _registered(trial: LegacyTrial) -> Iterator[Path]:
                     yield path if path.is_dir() else path.parent
 
 
-def read_answers(path: Path) -> Iterator[tuple[Request, ResultRow]]:
-    """The rows of a predecessor's results file. Raises ManifestError naming file:line for a row that cannot be placed."""
-    with open(path, "rb") as f:
+def read_answers(path: Path, notes: list[str], shown: Path) -> Iterator[tuple[Request, ResultRow]]:
+    """The rows of a predecessor's results file. Rows that are torn, or that cannot be placed, are passed over and told in `notes`."""
+    bad: list[str] = []
+    with not_a_file(path), open(path, "rb") as f:
         for number, line in enumerate(f, 1):
             if not line.strip():
                 continue
             try:
-                row = json.loads(line)
+                row = json.loads(line)  # as leniently as the predecessor wrote: a NaN among its numbers does not make an answer none
             except (ValueError, RecursionError) as e:
-                raise ManifestError(
-                    f"not readable as JSON: {e}",
-                    where=f"{path}:{number}",
-                    remedy="Restore the line, or delete it: its request then counts as failed.",
-                ) from None
+                bad.append(f"{shown}:{number} is not readable as JSON ({e})")
+                continue
             request = request_of(row.get("custom_id")) if isinstance(row, dict) else None
             if request is None:
-                raise ManifestError(
-                    "custom_id is not dataset|id|condition|temp|k|type", where=f"{path}:{number}", remedy="Mend or delete the line."
-                )
-            yield request, answer_of(row, request)
+                bad.append(f"{shown}:{number} has no custom_id dataset|id|condition|temp|k|type")
+            else:
+                yield request, answer_of(row, request)
+    if bad:
+        more = f", and {len(bad) - 1} more lines there" if len(bad) > 1 else ""
+        notes.append(f"{bad[0]}{more}: passed over; what is answered nowhere else counts as failed")
 
 
 def request_of(custom_id: Any) -> Request | None:

@@ -125,7 +125,7 @@ def spec_of(trial: LegacyTrial, asked: Sequence[Request]) -> dict[str, Any]:
         raise UsageError(
             "there are no answers",
             where=str(trial.results),
-            remedy="Copy the part folders with their results.jsonl back, or leave the trial out.",
+            remedy="Copy the part folders with their results.jsonl back, or move the trial's folder away.",
         )
     return {
         "model_id": model if isinstance(model, str) and model else alias,

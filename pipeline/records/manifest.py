@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.base.errors import ManifestError
-from pipeline.base.schemas import read_document, write_document
-from pipeline.records.clock import file_stamp, now_iso
+from pipeline.base.files import put_aside, read_file
+from pipeline.base.schemas import parse_json, read_document, write_document
+from pipeline.records.clock import now_iso
 
 SCHEMA = "trial_manifest.v2"
 STAGES = ("downloaded", "parsed", "scored", "stats", "costs", "report", "archived")
@@ -49,9 +50,7 @@ class TrialManifest:
                 return cls(path, document), None
             if readonly:
                 return cls(path, new_document(facts)), None
-            aside = path.with_name(f"{path.name}.corrupt.{file_stamp()}")
-            path.rename(aside)
-            return cls(path, new_document(facts)), aside
+            return cls(path, new_document(facts)), put_aside(path)
 
     def stage(self, name: str) -> dict[str, Any]:
         """`{status, updated_at, inputs_digest, artifacts}` of a stage."""
@@ -105,12 +104,11 @@ def new_document(facts: Mapping[str, Any]) -> dict[str, Any]:
 
 def _from_predecessor(path: Path, *, readonly: bool) -> dict[str, Any] | None:
     """Version 2 of a predecessor's manifest (on disk too, with a backup beside, unless `readonly`); None where it is none of those."""
-    from pipeline.base.schemas import parse_json
     from pipeline.records import upgrade, upgrade_files
 
     try:
-        document = parse_json(path.read_bytes())
-    except ValueError:
+        document = parse_json(read_file(path))
+    except (ValueError, ManifestError):
         return None
     if not upgrade.is_predecessors(document):
         return None
@@ -123,11 +121,9 @@ def _from_predecessor(path: Path, *, readonly: bool) -> dict[str, Any] | None:
 
 def refuse_newer(path: Path) -> None:
     """Raise ManifestError where the file says that it is of a version this code does not know."""
-    from pipeline.base.schemas import parse_json
-
     try:
-        document = parse_json(path.read_bytes())
-    except ValueError:
+        document = parse_json(read_file(path))
+    except (ValueError, ManifestError):
         return
     version = document.get("schema_version") if isinstance(document, dict) else None
     if isinstance(version, int) and not isinstance(version, bool) and version > 2:

@@ -41,7 +41,7 @@ def why_not(receipt: Mapping[str, Any] | None, digest_of_inputs: str, targets: I
         artifact = receipt["artifacts"].get(path.name)
         if artifact is None:
             return f"no receipt for {path.name}"
-        if not path.exists():
+        if not path.is_file():
             return f"{path.name} is missing"
         if not cache.matches(path, artifact["size"], artifact["sha256"]):
             return f"{path.name} is damaged"

@@ -1,4 +1,4 @@
-"""What a run's other files still know when one of its documents is lost or lies: pure look-ups and checks, no writing but `put_aside`."""
+"""What a run's other files still know when one of its documents is lost or lies: pure look-ups and checks, nothing is written."""
 
 from __future__ import annotations
 
@@ -12,18 +12,10 @@ from pipeline.base.digests import digest
 from pipeline.base.errors import ManifestError
 from pipeline.base.schemas import parse_json, read_document
 from pipeline.layout import temp_slug
-from pipeline.records.clock import file_stamp
 
 FRESH, REBUILT = "--fresh", "rebuilt"
 """How entries of `forced[]` begin that account for a generation of answers."""
 UNBUILT = "0" * 64
-
-
-def put_aside(path: Path, word: str = "corrupt") -> Path:
-    """Rename a file to `<name>.<word>.<ts>`: nothing that a person might need is ever overwritten."""
-    aside = path.with_name(f"{path.name}.{word}.{file_stamp()}")
-    path.rename(aside)
-    return aside
 
 
 # --- documents that are valid, but cannot be true ------------------------------------------------------------------------
@@ -117,7 +109,7 @@ def parts_on_disk(batch_inputs: Path) -> int:
 
 def registration(registry: Path, run_id: str, request_hash: str) -> tuple[dict[str, Any], str] | None:
     """(locked, primary_hash) of a run's first registration in `registry.jsonl`, where its digest proves it."""
-    if not registry.exists():
+    if not registry.is_file():
         return None
     for line in registry.read_bytes().splitlines():
         try:

@@ -10,14 +10,13 @@ import yaml
 
 from pipeline.base.digests import sha256_bytes, sha256_file
 from pipeline.base.errors import AbidingError, ManifestError
-from pipeline.base.files import write_atomic
+from pipeline.base.files import put_aside, write_atomic
 from pipeline.base.schemas import validate
 from pipeline.config import Config, Overrides, complete, read_yaml
 from pipeline.config import load as load_config
 from pipeline.experiment import Experiment
 from pipeline.layout import RunPaths
 from pipeline.records.receipts import relative
-from pipeline.records.repair import put_aside
 from pipeline.records.run_state import RunState
 
 ANALYSIS_KEYS = ("title", "stats", "primary", "metrics", "unsupported", "abstention", "dataset_kinds", "subgroups", "pricing", "archive")
@@ -48,13 +47,13 @@ def save(exp: Experiment, paths: RunPaths, root: Path) -> list[Path]:
     fits = not config.exists() or _fits(exp, paths, root)
     for text_path, text in texts_of(exp).items():
         path = paths.inputs / text_name(text_path, root)
-        if path.exists() and path.read_bytes() != text.encode():
+        if path.is_file() and path.read_bytes() != text.encode():
             asides.append(put_aside(path, "superseded"))
         _write(path, text)
     data = {**exp.config.data, "run_id": paths.run_id, "sources": {f"{kind}_book": found for kind, found in exp.sources.items() if found}}
     data["paths"] = {"experiments_dir": exp.config["paths"]["experiments_dir"]}
     text = yaml.safe_dump(data, sort_keys=False, allow_unicode=True)
-    if not fits and config.read_bytes() != text.encode():
+    if not fits and (config.is_dir() or config.read_bytes() != text.encode()):
         asides.append(put_aside(config))
     _write(config, text)
     return asides
@@ -79,7 +78,7 @@ def origin(paths: RunPaths, root: Path) -> Path | None:
 
 
 def _write(path: Path, text: str) -> None:
-    if not path.exists() or path.read_bytes() != text.encode():
+    if not path.is_file() or path.read_bytes() != text.encode():
         write_atomic(path, text)
 
 

@@ -66,7 +66,7 @@ def archived_files(folder: Path) -> list[Path]:
     for path in folder.rglob("*"):
         parts = path.relative_to(folder).parts
         hidden = any(part.startswith(".") or TEMP_MARK in part for part in parts)
-        if path.is_file() and not hidden and path.name not in TRAVELLING and not LEFTOVERS.search(path.name):
+        if path.is_file() and not hidden and path.name not in TRAVELLING and not any(map(LEFTOVERS.search, parts)):
             found.append(path)
     return sorted(found)
 
@@ -83,6 +83,7 @@ def settled_state(paths: RunPaths) -> dict[str, Any]:
         receipts={},
         config_path=f"experiments/{paths.folder.name}/{paths.effective_config.name}",
     )
+    document.pop("events", None)  # the log does not travel
     return document
 
 

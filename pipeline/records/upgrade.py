@@ -32,8 +32,10 @@ def version_of(document: Any) -> int | float | None:
 
 
 def is_predecessors(document: Any) -> bool:
-    """True for what the predecessor wrote: no version or a lower one, or version 2 without the marks of ours."""
-    if not isinstance(document, dict) or "timestamps" in document:
+    """True for what the predecessor wrote: no version or a lower one, or version 2 without the marks of ours (units, receipts)."""
+    if not isinstance(document, dict) or not isinstance(document.get("timestamps", {}), dict):
+        return False
+    if "units" in _dict(document.get("trial")) or any("inputs_digest" in _dict(s) for s in _dict(document.get("stage_status")).values()):
         return False
     version = version_of(document)
     return (version is None or version <= VERSION) and any(
@@ -45,9 +47,10 @@ def upgraded(old: Mapping[str, Any], *, slug: str, run_id: str | None, at: str, 
     """Version 2 of `old`. `slug` and `run_id` come from its place (run_id None: not known there), `at` is now, stages from evidence."""
     trial = old.get("trial")
     temps = _temps(old)
+    created = _time(old.get("created_utc")) or _time(_dict(old.get("timestamps")).get("created_at"))
     new: dict[str, Any] = {
         "schema_version": VERSION,
-        "timestamps": {"created_at": _time(old.get("created_utc")) or at, "updated_at": at},
+        "timestamps": {"created_at": created or at, "updated_at": at},
         "run_id": run_id or _text(old.get("run_id")) or "unknown",
         "trial": {**(trial if isinstance(trial, dict) else {}), "slug": slug},
         "temps": temps,
@@ -67,6 +70,10 @@ def contains(new: Any, old: Any) -> bool:
     if isinstance(old, dict) and isinstance(new, dict):
         return all(key in new and contains(new[key], value) for key, value in old.items())
     return type(new) is type(old) and bool(new == old)
+
+
+def _dict(value: Any) -> Mapping[str, Any]:
+    return value if isinstance(value, dict) else {}
 
 
 def _text(value: Any) -> str | None:

@@ -54,12 +54,12 @@ def stages(results: Path, job_status: Mapping[str, Any]) -> dict[str, Found]:
 def part_folders(results: Path) -> dict[str, Path]:
     """Part key -> its folder, for every folder that holds a `results.jsonl`, in the order of names."""
     found = sorted(results.glob("*/results.jsonl")) if results.is_dir() else []
-    return {path.parent.name: path.parent for path in found if PART.match(path.parent.name)}
+    return {path.parent.name: path.parent for path in found if PART.match(path.parent.name) and path.is_file()}
 
 
 def combined_files(results: Path) -> list[Path]:
     """The files into which the predecessor joined the parts: `results_combined.jsonl`, here or in a folder of its own."""
-    return sorted(results.rglob("*results_combined.jsonl")) if results.is_dir() else []
+    return sorted(p for p in results.rglob("*results_combined.jsonl") if p.is_file())
 
 
 def _downloaded(results: Path, job_status: Mapping[str, Any]) -> Found:
@@ -94,7 +94,7 @@ def _fault_of_rows(path: Path) -> str | None:
 
 
 def _table(path: Path, columns: Iterable[str]) -> Found:
-    if not path.exists():
+    if not path.is_file():
         return Found("pending", f"{path.name} is not there")
     csv.field_size_limit(sys.maxsize)
     try:
@@ -115,7 +115,7 @@ def _table(path: Path, columns: Iterable[str]) -> Found:
 
 
 def _numbers(path: Path) -> Found:
-    if not path.exists():
+    if not path.is_file():
         return Found("pending", f"{path.name} is not there")
     try:
         document = parse_json(path.read_bytes())
@@ -135,6 +135,6 @@ def _has_number(value: Any) -> bool:
 
 
 def _text(path: Path) -> Found:
-    if not path.exists():
+    if not path.is_file():
         return Found("pending", f"{path.name} is not there")
     return Found("completed", "has text", (path,)) if path.read_bytes().strip() else Found("unknown", f"{path.name} is empty")

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from pipeline.base.errors import ManifestError, UsageError
-from pipeline.base.files import write_atomic
+from pipeline.base.files import file_stamp, put_aside, read_file, write_atomic
 from pipeline.base.schemas import parse_json, problems, write_document
 from pipeline.records import upgrade, upgrade_evidence
-from pipeline.records.clock import file_stamp, now_iso
+from pipeline.records.clock import now_iso
 
 NAME = "trial_manifest.json"
 SCHEMA = "trial_manifest.v2"
@@ -50,9 +51,10 @@ def upgrade_file(path: Path, *, dry_run: bool = False) -> Outcome:
     """Bring one manifest to version 2. Whoever is killed here leaves the old file or the new one, and the old one beside."""
     if path.name == KEPT:
         return Outcome(path, "kept", "lists trials; their own manifests are upgraded")
-    data = path.read_bytes()
     try:
-        document = parse_json(data)
+        document = parse_json(data := read_file(path))
+    except ManifestError as e:
+        return _rebuild(path, e.fact, dry_run)
     except ValueError as e:
         return _rebuild(path, f"not readable as JSON: {e}", dry_run)
     version = upgrade.version_of(document)
@@ -116,8 +118,11 @@ def _rebuild(path: Path, reason: str, dry_run: bool) -> Outcome:
     new, unknown = translated(from_artifacts(path.parent), path)
     if dry_run:
         return Outcome(path, "rebuilt", reason, unknown=unknown)
-    aside = path.with_name(f"{path.name}.corrupt.{file_stamp()}")
-    write_atomic(aside, path.read_bytes())
+    if path.is_file():
+        aside = path.with_name(f"{path.name}.corrupt.{file_stamp()}")
+        write_atomic(aside, path.read_bytes())
+    else:
+        aside = put_aside(path)
     write_document(path, new, SCHEMA)
     return Outcome(path, "rebuilt", reason, aside, unknown)
 
@@ -127,21 +132,39 @@ def from_artifacts(results: Path) -> dict[str, Any]:
     jobs: dict[str, str] = {}
     datasets: dict[str, str] = {}
     statuses: dict[str, str] = dict.fromkeys(upgrade_evidence.part_folders(results), "completed")
-    for path in sorted(results.glob("*_job.json")):
-        key = path.name.removesuffix("_job.json")
-        try:
-            said = parse_json(path.read_bytes())
-        except ValueError:
-            continue  # the breadcrumb is torn: the part's folder, where there is one, still counts
-        if isinstance(said, dict) and upgrade_evidence.PART.match(key):
-            if isinstance(said.get("name"), str) and said["name"]:
-                jobs[key] = said["name"]
-            statuses.setdefault(key, str(said.get("state", "unknown")))
-    for path in sorted(results.glob("*_OUTPUT_DATASET_ID.txt")):
-        if name := path.read_bytes().decode("utf-8", "replace").strip():
-            datasets[path.name.removesuffix("_OUTPUT_DATASET_ID.txt")] = name
+    for key, said in breadcrumbs(results).items():
+        if said.get("name"):
+            jobs[key] = said["name"]
+        if said.get("output_dataset"):
+            datasets[key] = said["output_dataset"]
+        if "state" in said:
+            statuses.setdefault(key, said["state"])
     temps = sorted({t for key in statuses if (t := _temp_of(key)) is not None})
     return {"trial": {}, "temps": temps, "jobs": jobs, "output_datasets": datasets, "job_status": statuses}
+
+
+def breadcrumbs(results: Path) -> dict[str, dict[str, str]]:
+    """What `<part>_job.json` and `<part>_OUTPUT_DATASET_ID.txt` say, by part: name, state, output_dataset. A torn one says nothing."""
+    found: dict[str, dict[str, str]] = {}
+    for path in sorted(results.glob("*_job.json")) if results.is_dir() else []:
+        said = _readable(path)
+        if isinstance(said, dict):
+            name = said.get("name")
+            found[path.name.removesuffix("_job.json")] = {"state": str(said.get("state", "unknown"))} | (
+                {"name": name} if isinstance(name, str) else {}
+            )
+    for path in sorted(results.glob("*_OUTPUT_DATASET_ID.txt")) if results.is_dir() else []:
+        with suppress(ManifestError):
+            name = read_file(path).decode("utf-8", "replace").strip()
+            found.setdefault(path.name.removesuffix("_OUTPUT_DATASET_ID.txt"), {})["output_dataset"] = name
+    return {key: said for key, said in found.items() if upgrade_evidence.PART.match(key)}
+
+
+def _readable(path: Path) -> Any:
+    try:
+        return parse_json(read_file(path))
+    except (ValueError, ManifestError):
+        return None
 
 
 def _temp_of(key: str) -> float | None:

@@ -12,9 +12,10 @@ from typing import Any
 from pipeline.base.digests import sha256_file
 from pipeline.base.errors import AbidingError, ManifestError
 from pipeline.base.rows import Item, RequestRow, ResultRow, read_rows
-from pipeline.base.schemas import parse_json, problems, read_document
+from pipeline.base.schemas import problems, read_document
 from pipeline.config import read_yaml
 from pipeline.layout import RunPaths, prepared_folder
+from pipeline.records.events import fault_of_log
 from pipeline.records.repair import fault_of_build, fault_of_prepared
 from pipeline.records.run_state import RunState
 from pipeline.records.submission import SubmissionRecord
@@ -45,9 +46,9 @@ class Verification:
 
     def run(self) -> Findings:
         """All checks."""
-        self._document(self.paths.state, lambda p: RunState.load(p).document, required=True)
+        state = self._document(self.paths.state, lambda p: RunState.load(p).document, required=True)
         self._config()
-        self._events()
+        self._events(state)
         build = self._document(self.paths.build_manifest, lambda p: _checked(p, "build_manifest", fault_of_build), required=False)
         if build is not None:
             self._prepared(build["prepared"])
@@ -57,7 +58,8 @@ class Verification:
             counts = {slug: sum(s["requests"] for s in unit["shards"].values()) for slug, unit in build["units"].items()}
             for results in sorted(p for p in self.paths.folder.glob("*/results") if p.is_dir()):
                 self._trial(results / "trial_manifest.json", counts)
-        self._receipts_of_run()
+        for step, receipt in state["receipts"].items() if state else ():
+            self._artifacts(receipt["artifacts"], f"run_state.json, {step}")
         self._archive()
         return self.found
 
@@ -107,22 +109,13 @@ class Verification:
 
         self._document(self.paths.effective_config, load, required=True)
 
-    def _events(self) -> None:
+    def _events(self, state: Mapping[str, Any] | None) -> None:
         path = self.paths.events
-        if not path.exists():
-            return
         self.found.files.add(path)
-        lines = path.read_bytes().split(b"\n")
-        if lines[-1]:
-            self.found.wrong(path, f"line {len(lines)} is torn")
-        for number, line in enumerate(lines[:-1], 1):
-            try:
-                faults = problems(parse_json(line), "event")
-            except ValueError as e:
-                faults = [str(e)]
-            if faults:
-                self.found.wrong(path, f"line {number}: {faults[0]}")
-                return
+        if fault := fault_of_log(path, state.get("events") if state else None):
+            self.found.wrong(path, fault)
+        elif path.is_file() and (data := path.read_bytes()) and not data.endswith(b"\n"):
+            self.found.wrong(path, "its last line is torn")
 
     # --- items, shards, trials ----------------------------------------------------------------------------------------------
 
@@ -202,14 +195,6 @@ class Verification:
             )
 
     # --- the run --------------------------------------------------------------------------------------------------------------
-
-    def _receipts_of_run(self) -> None:
-        try:
-            receipts = RunState.load(self.paths.state)["receipts"]
-        except (FileNotFoundError, ManifestError):
-            return
-        for step, receipt in receipts.items():
-            self._artifacts(receipt["artifacts"], f"run_state.json, {step}")
 
     def _archive(self) -> None:
         manifest = self._document(self.paths.archive_manifest, lambda p: read_document(p, "archive_manifest"), required=False)

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.base.errors import Stopped
-from pipeline.records.repair import put_aside
+from pipeline.base.files import put_aside
 from pipeline.steps.context import Context
 
 SETTINGS: tuple[str, ...] = ()

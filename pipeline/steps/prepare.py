@@ -8,11 +8,11 @@ from typing import Any
 
 from pipeline.base.digests import sha256_bytes
 from pipeline.base.errors import ConfigError, ManifestError
-from pipeline.base.files import atomic_writer, sweep_dead
+from pipeline.base.files import atomic_writer, put_aside, sweep_dead
 from pipeline.base.rows import Item, encode, read_rows
 from pipeline.base.schemas import read_document, write_document
 from pipeline.experiment import TYPES
-from pipeline.records.repair import fault_of_prepared, put_aside
+from pipeline.records.repair import fault_of_prepared
 from pipeline.sources.sample import draw
 from pipeline.steps.context import Context, Run
 

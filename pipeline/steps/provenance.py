@@ -110,7 +110,7 @@ def provenance_of(ctx: Context) -> dict[str, Any]:
 def registrations(this: Run) -> dict[str, Any]:
     """From `registry.jsonl`: how many runs and how many wordings were tried on these items. Many wordings find a winner by chance."""
     entries = []
-    if this.paths.registry.exists():
+    if this.paths.registry.is_file():
         for line in this.paths.registry.read_bytes().splitlines():
             try:
                 entries.append(json.loads(line))

@@ -8,14 +8,14 @@ from typing import Any
 from pipeline.base.errors import ManifestError
 from pipeline.records.upgrade_files import NAME, upgrade_file
 
-OURS = (b'"schema_version": 2', b'"timestamps"')
-"""What stands in every manifest of ours: a file that has both is not even parsed here."""
+OURS = (b'"schema_version": 2', b'"timestamps"', b'"inputs_digest"')
+"""What stands in every manifest of ours: a file that has them all is not even parsed here."""
 
 
 def inputs(experiments: Path) -> list[Path]:
     """The manifests below the experiments folder that do not look like version 2."""
     found = sorted(experiments.glob(f"run_*/*/results/{NAME}"))
-    return [path for path in found if not all(mark in path.read_bytes() for mark in OURS)]
+    return [path for path in found if path.is_file() and not all(mark in path.read_bytes() for mark in OURS)]
 
 
 def run(experiments: Path) -> dict[str, Any]:
