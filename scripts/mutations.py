@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 WRONG: tuple[Any, ...] = (
@@ -154,6 +155,18 @@ def other_value(data: bytes, rng: random.Random) -> bytes:
         return b"{}"
 
 
+def surrogate(data: bytes, rng: random.Random) -> bytes:
+    """A text holds half of a surrogate pair, as of an emoji that was cut in two: JSON that cannot be written again."""
+    quotes = [i for i, c in enumerate(data) if c == 34]
+    at = rng.choice(quotes) + 1 if quotes else 0
+    return data[:at] + b"\\ud83d" + data[at:]
+
+
+def crlf(data: bytes, _rng: random.Random) -> bytes:
+    """Copied by way of another system."""
+    return data.replace(b"\n", b"\r\n")
+
+
 def _places(value: Any) -> Any:
     if isinstance(value, dict):
         for key in list(value):
@@ -165,7 +178,49 @@ def _places(value: Any) -> Any:
             yield from _places(value[i])
 
 
+# --- what stands in a file's place, and what other files say ----------------------------------------------------------------
+
+MARK = "what a person put here"
+Displacement = Callable[[Path, Sequence[Path], random.Random], None]
+"""Of a file, given others that are its like: those of the same name of other shards, trials and runs, and of another time."""
+
+
+def deleted(path: Path, _like: Sequence[Path], _rng: random.Random) -> None:
+    """It is gone."""
+    path.unlink()
+
+
+def folder(path: Path, _like: Sequence[Path], rng: random.Random) -> None:
+    """A folder has its name, empty or not."""
+    path.unlink()
+    path.mkdir()
+    if rng.random() < 0.5:
+        (path / "note.txt").write_text(MARK)
+
+
+def dangling(path: Path, _like: Sequence[Path], rng: random.Random) -> None:
+    """A link to nowhere, or to itself."""
+    path.unlink()
+    path.symlink_to(rng.choice(("nowhere", path.name)))
+
+
+def exchanged(path: Path, like: Sequence[Path], rng: random.Random) -> None:
+    """It holds what a file of its name elsewhere holds: whole, valid, and about something else, or of another time."""
+    if like:
+        path.write_bytes(rng.choice(like).read_bytes())
+
+
+def folder_exchanged(path: Path, like: Sequence[Path], rng: random.Random) -> None:
+    """All files beside it are those of another folder: each fits the others, none fits the run."""
+    if like:
+        other = rng.choice(like).parent
+        for name in sorted(p.name for p in other.iterdir() if p.is_file()):
+            (path.parent / name).write_bytes((other / name).read_bytes())
+
+
+DISPLACEMENTS: tuple[Displacement, ...] = (deleted, folder, dangling, exchanged, exchanged, folder_exchanged)
+
 MUTATIONS: tuple[Mutation, ...] = (
-    truncated, cut, flipped, zeroed, inserted, replaced, with_bom, doubled_line, swapped_lines,
+    truncated, cut, flipped, zeroed, inserted, replaced, with_bom, doubled_line, swapped_lines, surrogate, crlf,
     other_digit, other_number, other_value, other_value, other_value,
 )  # fmt: skip

@@ -93,7 +93,17 @@ def test_a_damaged_cache_is_an_empty_one(tmp_path: Path, text: str) -> None:
     cache = DigestCache(tmp_path / "c.json", tmp_path)
     assert cache.sha256(tmp_path / "a") == sha256_bytes(b"x")
     cache.save()
-    assert "a" in json.loads((tmp_path / "c.json").read_text())
+    assert "a" in json.loads((tmp_path / "c.json").read_text())["known"]
+
+
+def test_a_digest_that_was_damaged_in_the_cache_is_not_believed(tmp_path: Path) -> None:
+    (tmp_path / "a").write_text("x")
+    cache = DigestCache(tmp_path / "c.json", tmp_path)
+    true = cache.sha256(tmp_path / "a")
+    cache.save()
+    saved = (tmp_path / "c.json").read_bytes()
+    (tmp_path / "c.json").write_bytes(saved.replace(true.encode(), true[::-1].encode()))
+    assert DigestCache(tmp_path / "c.json", tmp_path).sha256(tmp_path / "a") == true
 
 
 def test_nothing_new_writes_nothing(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import os
 
 import pytest
 
+from pipeline.base.digests import sha256_bytes
 from tests.project import QUICK, Project, rerun, trial_of
 
 
@@ -127,11 +128,12 @@ def test_verify_sees_a_change_that_time_stamps_hide(project: Project) -> None:
     path.write_bytes(before.replace(b'"requests": 12', b'"requests": 13'))
     assert path.read_bytes() != before
     cache = project.folder / "experiments" / ".digests.json"
-    known = json.loads(cache.read_text())
+    known = json.loads(cache.read_text())["known"]
     name = str(path.relative_to(project.folder))
     st = path.stat()
     known[name] = [st.st_size, st.st_mtime_ns, st.st_ctime_ns, st.st_ino, known[name][4]]
-    cache.write_text(json.dumps(known))
+    said = json.dumps(known)
+    cache.write_text(f'{{"sha256": "{sha256_bytes(said.encode())}", "known": {said}}}')
     assert not rerun(project)
     assert set(rerun(project, "--verify")) == {"costs"}
     assert path.read_bytes() == before

@@ -285,9 +285,9 @@ def test_the_task_fails_on_a_newer_manifest(manifest: Path) -> None:
 
 def test_opening_a_version_1_manifest_upgrades_it_and_looking_at_it_does_not_write(manifest: Path) -> None:
     before = manifest.read_bytes()
-    seen, aside = TrialManifest.open(manifest, {}, readonly=True)
+    seen, aside = TrialManifest.open(manifest, {"trial": {"slug": SLUG}}, readonly=True)
     assert manifest.read_bytes() == before
-    opened, aside = TrialManifest.open(manifest, {})
+    opened, aside = TrialManifest.open(manifest, {"trial": {"slug": SLUG}})
     assert aside is None
     assert opened.document["stage_status"] == seen.document["stage_status"]
     assert problems(json.loads(manifest.read_text("utf-8")), "trial_manifest.v2") == []

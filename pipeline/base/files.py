@@ -61,7 +61,8 @@ def not_a_file(path: str | Path) -> Iterator[None]:
 
 
 def _make_room(path: Path) -> None:
-    if path.is_dir() and not path.is_symlink():  # what lies where a file of ours belongs would otherwise stop every run
+    # What lies where a file of ours belongs, a folder or a link that leads nowhere, would otherwise stop every run.
+    if not path.exists() if path.is_symlink() else path.is_dir():
         put_aside(path)
 
 

@@ -29,18 +29,24 @@ def restore(session: Session, state: RunState) -> None:
 
 
 def build_manifest(session: Session) -> None:
-    """Put a damaged build manifest aside. Where requests were sent already, keep the layout that the shard files show."""
+    """Put a build manifest aside that is damaged or of other requests.
+
+    Where requests were sent already, the layout that the shard files show is kept.
+    """
     run, path = session.run, session.run.paths.build_manifest
     if path.exists():
         try:
-            fault = repair.fault_of_build(read_document(path, "build_manifest"))
+            document = read_document(path, "build_manifest")
+            fault = repair.fault_of_build(document)
+            if fault is None and document["request_hash"] != run.experiment.request_hash:
+                fault = "it is about other requests"
         except ManifestError as e:
             fault = str(e)
         if fault is None:
             return
         aside = put_aside(path)
         run.events.add("set_aside", file=aside.name, reason=fault)
-        run.notice(f"build_manifest.json was damaged and lies beside as {aside.name}; the shards are built again, the same bytes ({fault})")
+        run.notice(f"build_manifest.json does not fit ({fault}) and lies beside as {aside.name}; the shards are built again")
     parts = repair.parts_on_disk(run.paths.batch_inputs)
     if parts and repair.was_sent(run.paths.folder):
         layout = {"parts": parts, "lines_per_part": None}
@@ -61,6 +67,7 @@ def event_log(session: Session) -> None:
     fault = fault_of_log(path, state.document.get("events") if state else None)
     if fault is None:
         return
+    session.run.events.close()  # what is added from now on belongs into the new one
     beside = f"lies beside as {put_aside(path).name}, and" if path.exists() else "is gone;"
     session.run.notice(f"events.jsonl is damaged ({fault}); it {beside} a new one begins")
     session.run.events.add("set_aside", file=path.name, reason=fault)

@@ -239,36 +239,35 @@ class Session:
         """The trial's manifest, opened once; a corrupt one is put aside and begun anew (its stages are then checked again)."""
         with self.run.manifest_lock:
             if trial.slug not in self._manifests:
-                exp = self.experiment
-                facts = {
-                    "run_id": self.run.paths.run_id,
-                    "trial": {
-                        "slug": trial.slug,
-                        "id": trial.id,
-                        "contrast": {"name": trial.contrast.name, "control": trial.contrast.control, "treatment": trial.contrast.treatment},
-                        "model_id": trial.treatment.model.id,
-                        "top_p": trial.treatment.decoding.top_p,
-                        "top_k": trial.treatment.decoding.top_k,
-                        "max_new_tokens": {
-                            "closed_book": trial.treatment.decoding.max_closed,
-                            "open_book": trial.treatment.decoding.max_open,
-                        },
-                        "units": {"control": trial.control.slug, "treatment": trial.treatment.slug},
-                    },
-                    "temps": list(trial.temps),
-                    "samples_per_item": {str(t): exp.samples(t) for t in trial.temps},
-                    "prompts": {
-                        c: {"path": trial.unit(c).arm.prompt_path, "sha256": trial.unit(c).arm.prompt_sha256}
-                        for c in ("control", "treatment")
-                    },
-                }
-                manifest, aside = TrialManifest.open(self.run.paths.trial(trial.slug).manifest, facts, readonly=self.readonly)
+                manifest, aside = TrialManifest.open(self.run.paths.trial(trial.slug).manifest, self.facts(trial), readonly=self.readonly)
                 if aside is not None:
                     self.run.notice(
                         f"{trial.slug}: trial_manifest.json was corrupt and lies beside as {aside.name}; it is rebuilt from the files"
                     )
                 self._manifests[trial.slug] = manifest
             return self._manifests[trial.slug]
+
+    def facts(self, trial: Trial) -> dict[str, Any]:
+        """What a trial is, as its manifest says it."""
+        exp, decoding = self.experiment, trial.treatment.decoding
+        return {
+            "run_id": self.run.paths.run_id,
+            "trial": {
+                "slug": trial.slug,
+                "id": trial.id,
+                "contrast": {"name": trial.contrast.name, "control": trial.contrast.control, "treatment": trial.contrast.treatment},
+                "model_id": trial.treatment.model.id,
+                "top_p": decoding.top_p,
+                "top_k": decoding.top_k,
+                "max_new_tokens": {"closed_book": decoding.max_closed, "open_book": decoding.max_open},
+                "units": {"control": trial.control.slug, "treatment": trial.treatment.slug},
+            },
+            "temps": list(trial.temps),
+            "samples_per_item": {str(t): exp.samples(t) for t in trial.temps},
+            "prompts": {
+                c: {"path": trial.unit(c).arm.prompt_path, "sha256": trial.unit(c).arm.prompt_sha256} for c in ("control", "treatment")
+            },
+        }
 
 
 _current: Session | None = None

@@ -84,11 +84,12 @@ def refresh(session: Session) -> None:
     for trial in session.experiment.trials.values():
         manifest = session.manifest(trial)
         jobs, status, datasets = _jobs(session, trial)
-        manifest.set_facts(run_id=session.run.paths.run_id, jobs=jobs, job_status=status, datasets=datasets)
+        known = {"run_id": session.run.paths.run_id} if "legacy" in manifest.document else session.facts(trial)
+        manifest.set_facts(**known, jobs=jobs, job_status=status, datasets=datasets)
         changed = False
         for stage, verdict in stages(session, trial).items():
-            known = manifest.stage(stage)["status"]
-            if verdict == "completed" or known in ("completed", "in_progress"):
+            said = manifest.stage(stage)["status"]
+            if verdict == "completed" or said in ("completed", "in_progress"):
                 changed |= manifest.set_stage(stage, verdict, save=False)
         if changed:
             manifest.save()

@@ -8,11 +8,18 @@ from pathlib import Path
 
 import msgspec
 
-from pipeline.base.digests import sha256_file
+from pipeline.base.digests import sha256_bytes, sha256_file
 from pipeline.base.errors import ManifestError
 from pipeline.base.files import not_a_file, read_file, write_atomic
 
 Stamp = tuple[int, int, int, int]
+
+
+class Saved(msgspec.Struct):
+    """The cache's file: what is known, and the digest of it, so that a damaged digest of a file is not believed."""
+
+    sha256: str
+    known: msgspec.Raw
 
 
 def stamp_of(path: str | Path) -> Stamp:
@@ -31,9 +38,12 @@ class DigestCache:
         self._known: dict[str, tuple[int, int, int, int, str]] = {}
         self._fresh: set[str] | None = set() if verify else None
         try:
-            self._known = msgspec.json.decode(read_file(path), type=dict[str, tuple[int, int, int, int, str]])
+            saved = msgspec.json.decode(read_file(path), type=Saved)
+            if sha256_bytes(bytes(saved.known)) == saved.sha256:
+                self._known = msgspec.json.decode(saved.known, type=dict[str, tuple[int, int, int, int, str]])
         except (FileNotFoundError, ManifestError, msgspec.DecodeError, UnicodeDecodeError):
-            self._dirty = True
+            pass  # everything is hashed once anew
+        self._dirty = not self._known
 
     def sha256(self, path: str | Path) -> str:
         """The file's sha256 (64 hex). Raises FileNotFoundError."""
@@ -63,5 +73,6 @@ class DigestCache:
         """Keep what was learned for the next process (atomic; nothing is written when nothing is new)."""
         with self._lock:
             if self._dirty and self._known:
-                write_atomic(self._path, msgspec.json.encode(self._known))
+                known = msgspec.json.encode(self._known)
+                write_atomic(self._path, msgspec.json.encode(Saved(sha256_bytes(known), msgspec.Raw(known))))
                 self._dirty = False

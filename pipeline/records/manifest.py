@@ -37,11 +37,15 @@ class TrialManifest:
     def open(cls, path: Path, facts: Mapping[str, Any], *, readonly: bool = False) -> tuple[TrialManifest, Path | None]:
         """The manifest at `path`, or a new one made of `facts` (run_id, trial, temps, samples_per_item, prompts).
 
-        A predecessor's is upgraded. A corrupt one goes aside to `*.corrupt.<ts>`, whose path is returned beside; a version this
-        code does not know is refused.
+        A predecessor's is upgraded. A corrupt one, or one of another trial, goes aside to `*.corrupt.<ts>`, whose path is
+        returned beside; a version this code does not know is refused.
         """
+        slug = facts["trial"]["slug"]
         try:
-            return cls(path, read_document(path, SCHEMA)), None
+            document = read_document(path, SCHEMA)
+            if document["trial"].get("slug") != slug:
+                raise ManifestError(f"is about trial {document['trial'].get('slug')}", where=str(path))
+            return cls(path, document), None
         except FileNotFoundError:
             return cls(path, new_document(facts)), None
         except ManifestError:

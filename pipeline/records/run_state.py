@@ -77,7 +77,10 @@ class RunState:
     def load(cls, path: Path) -> RunState:
         """Raises FileNotFoundError, or ManifestError where the file is corrupt, foreign or of a newer version."""
         document = read_document(path, SCHEMA)
-        if fault := fault_of_state(document):
+        fault = fault_of_state(document)
+        if path.parent.name.startswith("run_") and path.parent.name != f"run_{document['run_id']}":
+            fault = f"it is the state of run {document['run_id']}"
+        if fault:
             raise ManifestError(fault, where=str(path))
         return cls(path, document)
 

@@ -66,7 +66,7 @@ def archived_files(folder: Path) -> list[Path]:
     for path in folder.rglob("*"):
         parts = path.relative_to(folder).parts
         hidden = any(part.startswith(".") or TEMP_MARK in part for part in parts)
-        if path.is_file() and not hidden and path.name not in TRAVELLING and not any(map(LEFTOVERS.search, parts)):
+        if path.is_file() and not hidden and not any(part in TRAVELLING or LEFTOVERS.search(part) for part in parts):
             found.append(path)
     return sorted(found)
 

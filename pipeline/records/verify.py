@@ -174,6 +174,8 @@ class Verification:
             self._document(results / f"{name}.json", lambda p, name=name: read_document(p, name), required=False)  # type: ignore[misc]
         if manifest is None:
             return
+        if manifest["trial"].get("slug") != results.parent.name:
+            self.found.wrong(path, f"is about trial {manifest['trial'].get('slug')}")
         for stage, said in manifest["stage_status"].items():
             if said["status"] == "completed":
                 self._artifacts(said["artifacts"], f"trial_manifest.json, {stage}")

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.base.errors import ManifestError
+from pipeline.base.files import not_a_file
 from pipeline.base.rows import Item
 from pipeline.base.schemas import read_document
 from pipeline.experiment import Experiment, Temp, Trial, Unit
@@ -113,7 +114,8 @@ class Run:
     def built(self) -> dict[str, Any] | None:
         """The build manifest, or None where there is none that fits this experiment's requests."""
         try:
-            stamp = stamp_of(self.paths.build_manifest)
+            with not_a_file(self.paths.build_manifest):
+                stamp = stamp_of(self.paths.build_manifest)
             if self._built is None or self._built[0] != stamp:  # read once as long as nobody touches it
                 self._built = (stamp, read_document(self.paths.build_manifest, "build_manifest"))
         except (FileNotFoundError, ManifestError):
