@@ -312,6 +312,24 @@ def many(folder: Path, n: int) -> tuple[Path, dict[str, Path]]:
     return write_predictions(folder / "p.csv", rows), write_items(folder)
 
 
+@pytest.mark.parametrize("processes", [1, 2])
+def test_rows_stay_in_the_order_of_the_predictions(tmp_path: Path, processes: int) -> None:
+    """Arms that have other items, or the same in another order, are scored item by item all the same."""
+    control = [("squad_v2|1", "Paris"), ("squad_v2|2", "Paris"), ("mine|1", "x")]
+    treatment = [("mine|1", "x"), ("squad_v2|2", "I don't know"), ("squad_v2|1", "Rome"), ("squad_v2|1", "Paris")]
+    rows = [prediction(key, text, condition="control") for key, text in control]
+    rows += [prediction(key, text, condition="treatment", temp=str(i)) for i, (key, text) in enumerate(treatment)]
+    out = tmp_path / "out.csv"
+    score_file(write_predictions(tmp_path / "p.csv", rows), write_items(tmp_path), out, ScoringSettings(), processes=processes)
+    with open(out, encoding="utf-8", newline="") as f:
+        found = [(r["item_key"], r["condition"], r["em"], r["abstain_rate"]) for r in csv.DictReader(f)]
+    assert found == [
+        ("squad_v2|1", "control", "1", "0"), ("squad_v2|2", "control", "0", "0"), ("mine|1", "control", "1", "0"),
+        ("mine|1", "treatment", "1", "0"), ("squad_v2|2", "treatment", "1", "1"), ("squad_v2|1", "treatment", "0", "0"),
+        ("squad_v2|1", "treatment", "1", "0"),
+    ]  # fmt: skip
+
+
 @pytest.mark.parametrize("processes", [2, 3])
 def test_workers_change_no_byte(tmp_path: Path, processes: int) -> None:
     """The file and the counts are the same, however many processes score; the last blocks may be uneven."""

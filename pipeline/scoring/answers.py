@@ -31,21 +31,28 @@ def official_golds(item: Item, kind: str) -> list[str]:
 
 
 class ItemScorer:
-    """Scores the answers to one item: what depends on the item alone is worked out once, and only where it is needed."""
+    """Scores the answers to one item: what depends on the item alone is worked out once, and only where it is needed; so is each answer."""
 
-    __slots__ = ("_golds", "_kind", "_normalise", "_settings", "_test", "item")
+    __slots__ = ("_golds", "_kind", "_known", "_normalise", "_settings", "_test", "item")
 
     def __init__(self, item: Item, settings: ScoringSettings, test: AnswerTest) -> None:
         self.item, self._settings, self._test = item, settings, test
         self._kind = test.kind(item.dataset)
         self._normalise = normaliser(self._kind)
         self._golds: list[str] | None = None
+        self._known: dict[tuple[str, str], Scores] = {}
 
     def score(self, text: str, outcome: str) -> Scores:
         """The measures of one answer. Whatever is not `answered` (failed, truncated, refused, filtered) is wrong and no abstention.
 
         An abstention is scored as the empty answer, except where the text is itself a gold ("unknown", "none").
         """
+        known = self._known.get((text, outcome))
+        if known is None:
+            known = self._known[text, outcome] = self._score(text, outcome)
+        return known
+
+    def _score(self, text: str, outcome: str) -> Scores:
         item = self.item
         false_answer = 1 if item.is_unanswerable else None
         normal = self._normalise(text)

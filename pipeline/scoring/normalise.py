@@ -16,6 +16,7 @@ KINDS = ("squad_v2", "nq_open", "triviaqa", "default")
 
 _ARTICLES = re.compile(r"\b(?:a|an|the)\b")
 _ARTICLE_WORDS = frozenset(("a", "an", "the"))
+_PUNCTUATION = string.punctuation.encode()
 _DELETE = {ord(c): None for c in string.punctuation}
 _TO_SPACE = {ord(c): " " for c in string.punctuation + "‘’´`"}
 _WHITE = {n: " " for n in range(0x3001) if chr(n).isspace()}
@@ -29,15 +30,20 @@ def _squeeze(text: str) -> str:
     return " ".join(_ARTICLES.sub(" ", text).split())
 
 
+def _without_punctuation(text: str) -> str:
+    # As bytes it takes a quarter of the time; ASCII's punctuation is no part of another character in UTF-8.
+    return text.encode("utf-8", "surrogatepass").translate(None, _PUNCTUATION).decode("utf-8", "surrogatepass")
+
+
 def _squad(text: str) -> str:
-    return _squeeze(text.lower().translate(_DELETE))
+    return _squeeze(_without_punctuation(text.lower()))
 
 
 def _nq(text: str) -> str:
     # NFD first: "é" becomes "e" and a combining accent, which is no ASCII punctuation and stays.
     if not text.isascii():
         text = unicodedata.normalize("NFD", text)
-    return _squeeze(text.lower().translate(_DELETE))
+    return _squeeze(_without_punctuation(text.lower()))
 
 
 def _trivia(text: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import itertools
 import json
 import sys
 from collections.abc import Iterator
@@ -58,6 +59,16 @@ def read(path: Path) -> Iterator[Prediction]:
             if cells[outcome] not in _OUTCOMES:
                 raise ManifestError(f"unknown outcome {cells[outcome]!r}", where=f"{path}:{reader.line_num}")
             yield make(cells)
+
+
+def arms(path: Path) -> tuple[Iterator[Prediction], Iterator[Prediction]]:
+    """The rows of the first condition, and those behind them, to be read side by side: parse writes one arm behind the other."""
+    first = next(read(path), None)
+
+    def of_the_first(row: Prediction) -> bool:
+        return first is not None and row.condition == first.condition
+
+    return itertools.takewhile(of_the_first, read(path)), itertools.dropwhile(of_the_first, read(path))
 
 
 def groups(rows: Iterator[Prediction]) -> Iterator[list[Prediction]]:

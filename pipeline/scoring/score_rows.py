@@ -33,6 +33,7 @@ class RowScorer:
         self._settings, self._callers = settings, callers
         self._own = [column for caller in callers for column in caller.columns or (caller.metric.name,)]
         self._test = AnswerTest(settings)
+        self._scorer: ItemScorer | None = None
         self.counts = dict.fromkeys(COUNTS, 0)
 
     def header(self) -> str:
@@ -40,11 +41,13 @@ class RowScorer:
         return line([*SCORE_COLUMNS, *(name for column in self._own for name in (column, f"{column}_std"))])
 
     def score(self, group: Sequence[Prediction], item: Item) -> str:
-        """The line of one item: means over its replicates, their deviations, and counts."""
+        """The line of one item: means over its replicates, their deviations, and counts. The same `item` twice running is prepared once."""
+        scorer = self._scorer
+        if scorer is None or scorer.item is not item:
+            scorer = self._scorer = ItemScorer(item, self._settings, self._test)
         k, first = len(group), group[0]
         if k == 1 and not self._callers and first.outcome == "answered":
-            return self._single(first, item)
-        scorer = ItemScorer(item, self._settings, self._test)
+            return self._single(first, item, scorer)
         em, f1, abstained, false_answer, unsupported, right = zip(*(scorer.score(p.response_text, p.outcome) for p in group), strict=True)
         if unsupported[0] is not None and any(abstained) and sum(abstained) / k >= self._settings.support.threshold:
             unsupported = (0,) * k
@@ -57,9 +60,9 @@ class RowScorer:
         ]  # fmt: skip
         return line([*cells, *self._own_cells(group, item)])
 
-    def _single(self, p: Prediction, item: Item) -> str:
+    def _single(self, p: Prediction, item: Item, scorer: ItemScorer) -> str:
         # The usual row (one answer, no own metrics) without the detours of replicates: the same cells.
-        em, f1, abstained, false_answer, unsupported, right = ItemScorer(item, self._settings, self._test).score(p.response_text, p.outcome)
+        em, f1, abstained, false_answer, unsupported, right = scorer.score(p.response_text, p.outcome)
         counts = self.counts
         counts["rows"] += 1
         counts["items"] += 1

@@ -11,7 +11,7 @@ import pickle
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
@@ -23,8 +23,10 @@ _START = "from pipeline.scoring.workers import work; work()"
 _LENGTH = 8
 
 
-def score(predictions: Path, item_files: Mapping[str, Path], settings: ScoringSettings, processes: int, sink: IO[bytes]) -> dict[str, Any]:
-    """Write the scored lines to `sink` in the order of `predictions`. Returns the counts. Raises what a worker raised."""
+def score(
+    predictions: Path, item_files: Mapping[str, Path], settings: ScoringSettings, processes: int, sinks: Sequence[IO[bytes]]
+) -> dict[str, Any]:
+    """Write the scored lines of each arm to its sink, in the order of `predictions`. Returns the counts. Raises what a worker raised."""
     path = os.pathsep.join(filter(None, (str(_PACKAGE_ROOT), os.environ.get("PYTHONPATH", ""))))
     environment = os.environ | {"PYTHONPATH": path}
     started: list[subprocess.Popen[bytes]] = []
@@ -41,15 +43,16 @@ def score(predictions: Path, item_files: Mapping[str, Path], settings: ScoringSe
         at_work = list(started)
         while at_work:  # blocks are dealt in turn, so that one that has none left has none after it either
             for worker in list(at_work):
-                kind, content = _receive(worker)
-                if kind == b"B":
+                for sink in sinks:
+                    kind, content = _receive(worker)
+                    if kind == b"E":
+                        at_work.remove(worker)
+                        result = pickle.loads(content)
+                        if isinstance(result, AbidingError):
+                            raise result
+                        counts.update(result)
+                        break
                     sink.write(content)
-                    continue
-                at_work.remove(worker)
-                result = pickle.loads(content)
-                if isinstance(result, AbidingError):
-                    raise result
-                counts.update(result)
     finally:
         for worker in started:
             worker.kill()
@@ -88,7 +91,8 @@ def work() -> None:
     try:
         indexes = {kind: ItemIndex(path) for kind, path in item_files.items()}
         for block in blocks(predictions, indexes, scorer, share, of):
-            _send(b"B", block)
+            for lines in block:
+                _send(b"B", lines)
         _send(b"E", pickle.dumps(scorer.counts))
     except BrokenPipeError:  # the parent is gone: nothing is left to do, and nobody to tell
         os._exit(1)
