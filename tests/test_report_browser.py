@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import re
 import shutil
 from collections.abc import Iterator
@@ -58,6 +59,12 @@ class Opened:
         """The number on a chip of the outcome filter."""
         text: str = self.page.locator(f".chip.{chip} .count").text_content()
         return int(text.replace(",", ""))
+
+    def search(self, text: str) -> int:
+        """Type into the search field, wait for the pause after which it searches, and say how many items fit."""
+        self.page.fill("#f-q", text)
+        self.page.wait_for_selector("#entries[aria-busy=false]", state="attached")
+        return self.total()
 
     def total(self) -> int:
         """How many items the status line says fit."""
@@ -197,11 +204,7 @@ def test_other_filters_agree_with_the_table(report: Path, chromium: Any) -> None
 def test_search_looks_everywhere(report: Path, chromium: Any) -> None:
     """A word is found in question, gold, passage, answer and id, in any case; several words must all be there."""
     opened = Opened(chromium, report)
-
-    def found(text: str) -> int:
-        opened.page.fill("#f-q", text)
-        return opened.total()
-
+    found = opened.search
     assert found("QUESTION 17:") == 2, "one open, one closed"
     assert found("passage 3.") == 10
     assert found("o00017") == 1
@@ -216,8 +219,9 @@ def test_entry_shows_both_answers_scores_and_their_origin(report: Path, chromium
     """Question, golds, passage, two answers per replicate with the difference marked, scores, and the row of each answer."""
     with open(report.parents[1] / "predictions.csv", encoding="utf-8", newline="") as f:
         rows = [r for r in csv.DictReader(f) if r["item_id"] == "o00017"]
-    page = Opened(chromium, report).page
-    page.fill("#f-q", "o00017")
+    opened = Opened(chromium, report)
+    page = opened.page
+    opened.search("o00017")
     page.locator("#entries summary").first.click()
     body = page.locator("#entries .body")
     text = body.text_content()
@@ -242,8 +246,8 @@ def test_entry_shows_both_answers_scores_and_their_origin(report: Path, chromium
 def test_choice_stands_in_the_address(report: Path, chromium: Any) -> None:
     """Filters and search are in the address; opening it again gives the same items; a broken one gives all, without an error."""
     opened = Opened(chromium, report)
-    opened.page.fill("#f-q", "question & more")
-    opened.page.fill("#f-q", "question 1")
+    opened.search("question & more")
+    opened.search("question 1")
     opened.page.locator(".chip.lost").click()
     opened.page.select_option("#f-dataset", "alpha")
     address, total = opened.page.evaluate("location.hash"), opened.total()
@@ -295,6 +299,48 @@ def test_pages_turn(report: Path, chromium: Any) -> None:
     assert following.is_disabled()
 
 
+def test_search_waits_for_a_pause_and_not_after_enter(report: Path, chromium: Any) -> None:
+    """While keys follow one another nothing is searched and the list says that it is busy; Enter searches at once."""
+    opened = Opened(chromium, report)
+    type_fast = """(words) => {
+        const field = document.getElementById("f-q"), seen = [];
+        for (const word of words) {
+            field.value = word;
+            field.dispatchEvent(new Event("input", { bubbles: true }));
+            seen.push(document.getElementById("status").textContent, document.getElementById("entries").ariaBusy);
+        }
+        return seen;
+    }"""
+    assert opened.page.evaluate(type_fast, ["o", "o00", "o00017"]) == ["1–30 of 90", "true"] * 3
+    opened.page.wait_for_selector("#entries[aria-busy=false]", state="attached")
+    assert opened.total() == 1
+    opened.page.evaluate(type_fast, ["passage 3."])
+    opened.page.evaluate("document.getElementById('filters').requestSubmit()")
+    assert (opened.total(), opened.page.get_attribute("#entries", "aria-busy")) == (10, "false")
+
+
+def test_tab_goes_through_the_page_and_shows_where_it_is(report: Path, chromium: Any) -> None:
+    """Tab reaches every control, link and scrolling box once and leaves the page again; each has a visible mark of focus."""
+    page = Opened(chromium, report).page
+    page.locator("#entries summary").first.click()
+    page.evaluate("document.activeElement.blur(); document.body.tabIndex = -1; document.body.focus()")
+    place = """() => {
+        const at = document.activeElement;
+        if (at === document.body) return null;
+        const mark = at.matches(".chip input") ? at.nextElementSibling : at;
+        at.dataset.seen = (Number(at.dataset.seen) || 0) + 1;
+        return [at.id || at.className || at.tagName, getComputedStyle(mark).outlineStyle, Number(at.dataset.seen)];
+    }"""
+    found = []
+    while (at := page.keyboard.press("Tab") or page.evaluate(place)) and at[2] == 1:
+        found.append(at)
+    assert at is None or at[0] == "skip", "focus left the page, or began again"
+    assert found[0][0] == "skip"
+    assert {"f-q", "f-metric", "f-sort", "next", "wide"} <= {name for name, _, _ in found}
+    assert len(found) > 60, "thirty entries, and what stands before and behind them"
+    assert {outline for _, outline, _ in found} == {"solid"}
+
+
 def test_usable_by_keyboard_alone(report: Path, chromium: Any) -> None:
     """The skip link comes first; arrows move through the outcome filter; Enter opens an entry."""
     opened = Opened(chromium, report)
@@ -311,12 +357,26 @@ def test_usable_by_keyboard_alone(report: Path, chromium: Any) -> None:
     page.wait_for_selector("#entries .body")
 
 
+def test_a_verdict_at_the_edge_is_not_cut(chromium: Any, tmp_path: Path) -> None:
+    """On a phone the label of an effect that lies at the picture's edge stays within the page."""
+    inputs = make_trial(tmp_path)
+    document = json.loads(inputs.significance.read_text())
+    document["verdict"].update(effect=-0.104, low=-0.105, high=-0.103, margin=0.02)
+    inputs.significance.write_text(json.dumps(document))
+    write_trial_report(inputs)
+    page = Opened(chromium, inputs.out_dir / "report.html", width=320).page
+    box = page.locator(".gauge .value").bounding_box()
+    assert box is not None and box["x"] >= 15
+
+
 def test_names_for_screen_readers(report: Path, chromium: Any) -> None:
     """Every control has a label, every figure a name, every table a caption or label; headings descend without gaps."""
     page = Opened(chromium, report).page
     page.locator("#entries summary").first.click()
     unnamed = "[...document.querySelectorAll('input, select')].filter(e => !e.labels.length && !e.ariaLabel).map(e => e.id)"
     assert page.evaluate(unnamed) == []
+    assert page.evaluate("[...document.querySelectorAll('[tabindex=\"0\"], [role=group]')].every(e => e.ariaLabel)")
+    assert page.evaluate("[...document.querySelectorAll('th')].every(e => e.textContent.trim() && e.scope)")
     figures = """[...document.querySelectorAll("svg[role=img]")].every(
         s => s.ariaLabel || document.getElementById(s.getAttribute("aria-labelledby").split(" ")[0]).textContent)"""
     assert page.evaluate(figures)
@@ -339,19 +399,25 @@ def test_prints_without_the_explorer(report: Path, chromium: Any) -> None:
 
 
 def test_ten_thousand_items_stay_quick(chromium: Any, tmp_path: Path) -> None:
-    """10,000 items: each filter, and each search once its index is built, is applied and drawn in under 100 ms."""
+    """10,000 items: a filter or a search is applied and drawn in less time than this browser takes to parse a tenth of a million numbers
+    twenty times; the index of the search is there before anybody searches; thirty entries stand in the page at a time."""
     inputs = make_trial(tmp_path / "trial", n_open=7_000, n_closed=3_000)
     write_trial_report(inputs)
     measure = """([id, value]) => {
-        const field = document.getElementById(id), times = [];
-        for (let i = 0; i < 5; i++) {
+        const field = document.getElementById(id), times = [], yardstick = [];
+        const numbers = JSON.stringify(Array.from({ length: 100_000 }, (_, i) => i / 7));
+        for (let i = 0; i < 7; i++) {
+            let start = performance.now();
+            for (let k = 0; k < 20; k++) JSON.parse(numbers);
+            yardstick.push(performance.now() - start);
             field.value = i % 2 ? "" : value;
-            const start = performance.now();
+            start = performance.now();
             field.dispatchEvent(new Event("input", { bubbles: true }));
+            field.dispatchEvent(new Event("change", { bubbles: true }));
             document.body.offsetHeight;
-            times.push(performance.now() - start);
+            if (i % 2 === 0) times.push(performance.now() - start);
         }
-        return Math.min(...times.filter((_, i) => i % 2 === 0));
+        return Math.min(...times) / Math.min(...yardstick);
     }"""
     opened = Opened(chromium, inputs.out_dir / "report.html")
     assert opened.total() == 10_000
@@ -364,5 +430,6 @@ def test_ten_thousand_items_stay_quick(chromium: Any, tmp_path: Path) -> None:
         ("f-sort", "loss"),
     ]
     taken = {f"{field}={value}": opened.page.evaluate(measure, [field, value]) for field, value in actions}
-    assert max(taken.values()) < 100, taken
+    assert max(taken.values()) < 1, taken
+    assert opened.page.locator("#entries > li").count() <= 30
     assert opened.noise == []

@@ -9,7 +9,6 @@ from xml.etree import ElementTree
 
 import pytest
 from report_factory import make_trial
-from scipy import stats
 
 from pipeline.base.errors import ManifestError
 from pipeline.reporting import curves, plots, svg
@@ -17,6 +16,7 @@ from pipeline.reporting.findings import ForestRow, forest_rows, read_findings
 from pipeline.reporting.gauge import place_on
 from pipeline.reporting.numbers import scale_for
 from pipeline.reporting.pairs import Arm, Pairs, read_pairs
+from pipeline.statistics.planning import z_sum
 
 
 def _pairs(**metrics: tuple[list[float | None], list[float | None]]) -> Pairs:
@@ -64,11 +64,18 @@ def test_outcomes_follow_the_direction(direction: int, expected: tuple[int, ...]
 
 
 def test_power_agrees_with_theory() -> None:
-    """At no effect power is the level; at z(0.975) + z(0.8) standard errors it is 80% (plus the far tail, which is nil)."""
-    assert curves.power(0, 1, None, 0.05) == pytest.approx(0.05)
-    assert curves.power(stats.norm.ppf(0.975) + stats.norm.ppf(0.8), 1, None, 0.05) == pytest.approx(0.8, abs=1e-4)
-    assert curves.power(1, 1, 9, 0.05) < curves.power(1, 1, None, 0.05)
-    assert curves.power(1, 1, None, 0.05, "greater") > curves.power(1, 1, None, 0.05)
+    """At no effect power is the level; at the minimum detectable effect, z(0.975) + z(0.8) standard errors, it is 80%."""
+    assert curves.power(0, 1) == pytest.approx(0.05)
+    assert curves.power(z_sum() * 0.3, 0.3) == pytest.approx(0.8, abs=1e-4)
+    assert curves.power(-1, 0.5) == pytest.approx(curves.power(2, 1))
+
+
+def test_histogram_is_coloured_by_what_is_good() -> None:
+    """More is good, less is good, neither: the sides take good and bad, bad and good, or no judgement."""
+    drawn = {wish: plots.differences([0.5, -0.5, 0], "words", 1.0, wish) for wish in (1, -1, 0)}
+    sides = {w: [s.index(c) for c in ("var(--good)", "var(--bad)")] for w, s in drawn.items() if w}
+    assert sides[1][0] > sides[1][1] and sides[-1][0] < sides[-1][1], "bars stand from left to right"
+    assert "var(--good)" not in drawn[0] and "var(--bad)" not in drawn[0]
 
 
 def test_gauge_places_in_order() -> None:
@@ -91,6 +98,20 @@ def test_forest_leaves_out_what_cannot_share_the_axis(tmp_path: Path) -> None:
     assert (len(rows), left_out) == (5, len(findings.document["rows"]) - 2 - 5)
     assert rows[0].primary
     assert not any(r.primary for r in rows[1:])
+
+
+def test_forest_shows_the_other_arms_and_this_temperature_first(tmp_path: Path) -> None:
+    """The other primary comparisons follow the primary row, with their simultaneous intervals; other temperatures are left out first."""
+    inputs = make_trial(tmp_path)
+    findings = read_findings(inputs.significance)
+    other = {"trial": "t2", "contrast": "other", "model": "tiny", "effect": 0.05, "low": 0.01, "high": 0.09, "p_value": 0.01}
+    findings.document["family"]["members"].append(other)
+    findings.document["rows"] += [{**r, "temp": 0.7, "role": "exploratory"} for r in findings.document["rows"]]
+    rows, left_out = forest_rows(findings, limit=13)
+    assert [r.label for r in rows[:2]] == ["all datasets · temp 0", "other"]
+    assert rows[1].text == "+5.0 [+1.0, +9.0]"
+    assert not any("temp 0.7" in r.label for r in rows)
+    assert (len(rows), left_out) == (13, 12)
 
 
 def _forest(label: str) -> str:

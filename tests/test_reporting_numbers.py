@@ -59,7 +59,8 @@ def test_p_value(p: float | None, text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("usd", "text"), [(12.345, "$12.35"), (0.0123, "$0.0123"), (0.0, "$0.00"), (1234.5, "$1,234.50"), (None, "not priced")]
+    ("usd", "text"),
+    [(12.345, "$12.35"), (0.0123, "$0.0123"), (0.00001, "< $0.0001"), (0.0, "$0.00"), (1234.5, "$1,234.50"), (None, "not priced")],
 )
 def test_dollars(usd: float | None, text: str) -> None:
     """Cents, and fractions of them where all is cheap; an unknown price is no zero."""

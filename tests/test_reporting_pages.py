@@ -19,6 +19,30 @@ from pipeline.reporting.provenance import write_provenance_report
 from pipeline.reporting.terminal import fitting_columns, plain_table, print_verdicts, verdict_lines, verdict_row
 
 
+def _contrast(a: str, b: str) -> float:
+    """The WCAG contrast ratio of two colours `#rrggbb`."""
+
+    def light(colour: str) -> float:
+        parts = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+        red, green, blue = (p / 12.92 if p <= 0.04045 else ((p + 0.055) / 1.055) ** 2.4 for p in parts)
+        return 0.2126 * red + 0.7152 * green + 0.0722 * blue
+
+    low, high = sorted((light(a), light(b)))
+    return (high + 0.05) / (low + 0.05)
+
+
+def test_colours_can_be_told_apart() -> None:
+    """In the light, in the dark and on paper: letters at least 4.5 to 1 on their ground, edges of controls and lines of figures 3 to 1."""
+    themes = [dict(re.findall(r"--([a-z]+): (#[0-9a-f]{6})", block)) for block in re.findall(r":root \{(.*?)\}", asset("report.css"), re.S)]
+    assert len(themes) == 3
+    for colours in themes:
+        letters = [(ink, on) for ink in ("ink", "muted", "control", "treatment", "good", "bad") for on in ("paper", "raised", "soft")]
+        letters += [("ink", on) for on in ("mark", "gold", "band")]
+        faint = {pair: ratio for pair in letters if (ratio := _contrast(*(colours[c] for c in pair))) < 4.5}
+        assert not faint
+        assert min(_contrast(colours[c], colours["paper"]) for c in ("edge", "margin", "control", "treatment", "good", "bad")) >= 3
+
+
 def _document(folder: Path, name: str = "brief", model: str = "tiny", **verdict: Any) -> dict[str, Any]:
     document: dict[str, Any] = json.loads(
         make_trial(folder / f"{name}-{model}", name=name, n_open=20, n_closed=10).significance.read_text()
@@ -46,6 +70,14 @@ def test_matrix_has_a_cell_per_contrast_and_model(tmp_path: Path) -> None:
     assert [len(re.findall(r"(?<!\\)\|", line)) for line in lines] == [5, 5]
     assert "](brief-large/reports/report.html)" in lines[0]
     assert lines[1].endswith("| – |")
+
+
+def test_aggregate_of_a_dry_run_says_so(tmp_path: Path) -> None:
+    """Numbers of simulated answers carry the banner in both files; those of a model do not."""
+    for provider, told in (("simulated", True), ("openai", False)):
+        write_aggregate(_rows(tmp_path), tmp_path / "x.md", tmp_path / "x.html", provider=provider)
+        for name in ("x.md", "x.html"):
+            assert ("this is a dry run" in (tmp_path / name).read_text("utf-8")) is told
 
 
 def test_aggregate_is_stable(tmp_path: Path) -> None:

@@ -105,7 +105,7 @@ def test_self_contained(tmp_path: Path) -> None:
     assert not [a for t, a in parsed.tags if "src" in a or t in ("link", "img", "iframe", "object")]
     assert not re.search(r"url\((?!#)", page)
     hrefs = {a["href"] for t, a in parsed.tags if t == "a"}
-    assert all(h == "provenance.html" or h.startswith("#") for h in hrefs if h)
+    assert {h for h in hrefs if h and not h.startswith("#")} == {"provenance.html", "../../report.html"}
     policy = next(a["content"] for t, a in parsed.tags if a.get("http-equiv") == "Content-Security-Policy")
     assert "default-src 'none'" in policy
     assert "script-src 'sha256-" in policy
@@ -170,7 +170,7 @@ def test_trust_is_the_callers_else_ours_else_a_warning(tmp_path: Path) -> None:
     write_trial_report(inputs)
     assert "Judged by two people." in (inputs.out_dir / "report.md").read_text("utf-8")
     large = _with_effect(inputs, 0.05, "correct")
-    assert "EVOUNA-NQ" in large and "wrong by up to 1.9 points" in large
+    assert "EVOUNA-NQ" in large and "wrong by up to 1.8 points" in large
     assert "no larger than that" not in large
     assert "no larger than that" in _with_effect(inputs, -0.01, "correct")
     assert "No validation of this metric" in _with_effect(inputs, 0.05, "f1")
@@ -188,7 +188,7 @@ def test_our_validation_is_the_documented_one() -> None:
             measured[system, {"exact match": "em"}.get(cells[1], cells[1])] = [cells[2], cells[3], people, cells[5]]
     ours = {(row[0], metric): row[1:] for metric, found in json.loads(asset("agreement.json"))["metrics"].items() for row in found["rows"]}
     assert ours == measured
-    assert "| correct, other half | 90.0% | 0.750 | 1.9 points |" in text
+    assert "| correct, other half | 90.2% | 0.755 | 1.8 points |" in text
 
 
 def test_price_says_what_it_is_made_of(tmp_path: Path) -> None:
@@ -221,9 +221,62 @@ def test_no_verdict_and_missing_numbers_are_printed(tmp_path: Path) -> None:
     page = (inputs.out_dir / "report.html").read_text("utf-8")
     assert 'class="gauge"' not in page
     assert 'aria-labelledby="forest-title' not in page
-    assert "There is no standard error to plan from." in page
+    assert "There is no standard error to plan from:" in page
     assert "Fewer than 10 informative clusters." in page
     assert page.count("Fewer than 10 clusters. (") == 1
+
+
+def test_one_sided_bounds_are_not_called_an_interval(tmp_path: Path) -> None:
+    """With alternative `greater` the numbers that decide are one-sided bounds, and the reports call them so."""
+    inputs = make_trial(tmp_path)
+    document = json.loads(inputs.significance.read_text())
+    document["verdict"]["alternative"] = "greater"
+    inputs.significance.write_text(json.dumps(document))
+    write_trial_report(inputs)
+    for name in ("report.md", "report.html"):
+        text = (inputs.out_dir / name).read_text("utf-8")
+        assert "One-sided 95% bounds" in text and "simultaneous interval" not in text
+
+
+def test_result_to_quote_keeps_treatment_minus_control(tmp_path: Path) -> None:
+    """Where less is better the verdict's numbers are turned; the sentence to quote has the row's own, with levels, p and items."""
+    inputs = make_trial(tmp_path)
+    document = json.loads(inputs.significance.read_text())
+    row, verdict = document["rows"][0], document["verdict"]
+    row.update(control_mean=0.5, treatment_mean=0.54, higher_is_better=False, n_items=1234)
+    verdict.update(effect=-0.04, low=-0.07, high=-0.01, verdict="worse", n_items=1234, n_clusters=99)
+    inputs.significance.write_text(json.dumps(document))
+    write_trial_report(inputs)
+    quoted = (
+        "On “correct”, “brief” reached 54.0% and “plain” 50.0%: treatment − control +4.0 points, 95% interval \\[+1.0, +7.0\\], "
+        "two-sided p 0.012, 1,234 items in 99 clusters; verdict: worse."
+    )
+    assert f"> {quoted}\n" in (inputs.out_dir / "report.md").read_text("utf-8")
+
+
+def test_curve_columns_stand_only_beside_a_curve(tmp_path: Path) -> None:
+    """Without a confidence score there is no AURC column, and the report says what a curve would need."""
+    inputs = make_trial(tmp_path)
+    document = json.loads(inputs.significance.read_text())
+    write_trial_report(inputs)
+    assert "<th scope=\"col\" class=\"n\">AURC</th>" in (inputs.out_dir / "report.html").read_text("utf-8")
+    document["risk"] = [{**r, "curve": None} for r in document["risk"]]
+    inputs.significance.write_text(json.dumps(document))
+    write_trial_report(inputs)
+    page, text = ((inputs.out_dir / f"report.{kind}").read_text("utf-8") for kind in ("html", "md"))
+    assert "AURC" not in page + text
+    assert "a curve needs a confidence score with every answer" in page and "it needs a confidence score with every answer" in text
+
+
+def test_lost_answers_are_told_by_arm(tmp_path: Path) -> None:
+    """Beside the verdict stands how many answers each arm lost, since an imbalance moves the effect."""
+    inputs = make_trial(tmp_path)
+    document = json.loads(inputs.significance.read_text())
+    document["answers"]["control"].update(answers=90, failed=5, truncated=0, refused=3)
+    document["answers"]["treatment"].update(answers=90, failed=0, truncated=1, refused=0)
+    inputs.significance.write_text(json.dumps(document))
+    write_trial_report(inputs)
+    assert "9 of 180 (8 control, 1 treatment)" in (inputs.out_dir / "report.md").read_text("utf-8")
 
 
 def test_exploratory_contrast_says_that_it_is(tmp_path: Path) -> None:

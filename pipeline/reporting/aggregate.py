@@ -10,7 +10,7 @@ from typing import Any
 from pipeline.base.files import write_atomic
 from pipeline.reporting.findings import VERDICT_WORDS, Findings, findings_of, read_findings
 from pipeline.reporting.gauge import place_on
-from pipeline.reporting.numbers import count, dollars
+from pipeline.reporting.numbers import DRY, dollars
 from pipeline.reporting.pages import html_page, markdown_page
 
 
@@ -35,11 +35,11 @@ class AggregateRow:
     """(effect, low, high)."""
     margin: float | None
     role: str
-    n_items: int
-    n_clusters: int
     usd: float | None
-    family: str
-    """How the intervals were made simultaneous."""
+    margin_text: str | None
+    """Printed: `5.0 points`."""
+    intervals: str
+    """What its interval is: level, simultaneity and how that is reached."""
     report: str
     """Link to the trial's report.html, relative to the aggregate."""
 
@@ -68,19 +68,20 @@ def aggregate_row(
         numbers=(effect, low, high),
         margin=findings.margin,
         role=verdict["role"],
-        n_items=verdict["n_items"],
-        n_clusters=verdict["n_clusters"],
         usd=usd,
-        family=document["family"]["method"],
+        margin_text=findings.scale.size(findings.margin) if findings.margin else None,
+        intervals=f"{findings.decides[0].lower()}{findings.decides[1:]}: {document['family']['method']}",
         report=report,
     )
 
 
-def write_aggregate(trials: Sequence[AggregateRow], out_md: Path, out_html: Path, *, title: str = "All trials") -> None:
+def write_aggregate(
+    trials: Sequence[AggregateRow], out_md: Path, out_html: Path, *, title: str = "All trials", provider: str | None = None
+) -> None:
     """Write the aggregate as Markdown and HTML, the same bytes for the same trials in the same order."""
-    context = aggregate_view(trials)
-    write_atomic(out_md, markdown_page("aggregate.md.j2", title=title, **context))
-    write_atomic(out_html, html_page("aggregate.html.j2", title=title, **context))
+    context = {**aggregate_view(trials), "title": title, "banner": DRY if provider == "simulated" else None}
+    write_atomic(out_md, markdown_page("aggregate.md.j2", **context))
+    write_atomic(out_html, html_page("aggregate.html.j2", **context))
 
 
 def aggregate_view(trials: Sequence[AggregateRow]) -> dict[str, Any]:
@@ -98,7 +99,8 @@ def aggregate_view(trials: Sequence[AggregateRow]) -> dict[str, Any]:
         "models": models,
         "matrix": matrix,
         "trials": [_cell(t, axis) for t in trials],
-        "families": list(dict.fromkeys(t.family for t in trials)),
+        "intervals": "; ".join(dict.fromkeys(t.intervals for t in trials)),
+        "margins": list(dict.fromkeys(t.margin_text for t in trials if t.margin_text)),
         "usd": dollars(sum(t.usd or 0 for t in trials)) if any(t.usd is not None for t in trials) else None,
     }
 
@@ -113,7 +115,6 @@ def _cell(t: AggregateRow, axis: Sequence[float]) -> dict[str, Any]:
         "kind": t.verdict,
         "sentence": t.sentence,
         "exploratory": t.role != "primary",
-        "n": f"{count(t.n_items)} in {count(t.n_clusters)}",
         "usd": dollars(t.usd),
         "gauge": place_on(axis, *t.numbers, t.margin),
     }

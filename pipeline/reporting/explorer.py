@@ -16,7 +16,7 @@ from pipeline.base.errors import ManifestError
 from pipeline.base.rows import Item, read_rows
 from pipeline.reporting.findings import Findings
 from pipeline.reporting.inputs import TrialReportInputs
-from pipeline.reporting.numbers import lower_is_better, plain
+from pipeline.reporting.numbers import plain
 from pipeline.reporting.pairs import CONDITIONS, Pairs, temp_text
 
 MAX_ENTRIES = 30_000
@@ -46,7 +46,7 @@ def explorer_data(inputs: TrialReportInputs, pairs: Pairs, findings: Findings) -
     short = _Short()
     return {
         "primary": findings.metric,
-        "metrics": [{"name": m, "wish": _wish(m, findings), "share": findings.is_share(m)} for m in pairs.metrics],
+        "metrics": [{"name": m, "wish": findings.wish(m), "share": findings.is_share(m)} for m in pairs.metrics],
         "arms": {"control": inputs.contrast.get("control", "control"), "treatment": inputs.contrast.get("treatment", "treatment")},
         "outcomes": _OUTCOMES,
         "temps": temps,
@@ -66,13 +66,6 @@ def _kept(pairs: Pairs, metric: str) -> list[int]:
     changes = pairs.differences(metric)
     order = sorted(range(len(pairs)), key=lambda i: (not changes[i], i))
     return sorted(order[:MAX_ENTRIES])
-
-
-def _wish(metric: str, findings: Findings) -> int:
-    for row in findings.document["rows"]:
-        if row["metric"] == metric:
-            return {True: 1, False: -1}.get(row["higher_is_better"], 0)
-    return 0 if metric == "abstain_rate" else -1 if lower_is_better(metric) else 1
 
 
 class _Short(dict[float | None, float | int | None]):

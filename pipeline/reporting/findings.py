@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.base.schemas import read_document
-from pipeline.reporting.numbers import DASH, Scale, count, is_share, p_value, plain, scale_for
+from pipeline.reporting.numbers import DASH, Scale, count, is_share, lower_is_better, p_value, plain, scale_for
 
 Document = Mapping[str, Any]
 
@@ -66,10 +66,12 @@ class Findings:
         margin = self.verdict["margin"]
         return None if margin is None else float(margin)
 
-    @property
-    def alpha(self) -> float:
-        """Level of the tests."""
-        return 1 - float(self.document["settings"]["confidence_level"])
+    def wish(self, metric: str) -> int:
+        """+1 where more of a metric is better, -1 where less is, 0 where neither; as its rows say, else by its name."""
+        said = next((r["higher_is_better"] for r in self.document["rows"] if r["metric"] == metric), ...)
+        if said is ...:
+            return 0 if metric == "abstain_rate" else -1 if lower_is_better(metric) else 1
+        return {True: 1, False: -1}.get(said, 0)
 
     def effect(self) -> tuple[float | None, float | None, float | None]:
         """(effect, low, high) as the verdict is read: oriented and simultaneous."""
@@ -79,6 +81,12 @@ class Findings:
     def level(self) -> str:
         """Of the intervals: `95%`."""
         return f"{self.document['settings']['confidence_level']:.0%}"
+
+    @property
+    def decides(self) -> str:
+        """What the verdict is read from: `95% interval, simultaneous`; with alternative `greater` each end is a bound of its own."""
+        several = ", simultaneous" if len(self.document["family"]["members"]) > 1 else ""
+        return (f"One-sided {self.level} bounds" if self.verdict["alternative"] == "greater" else f"{self.level} interval") + several
 
     @property
     def temps(self) -> set[Any]:
@@ -203,7 +211,7 @@ def checks(row: Document) -> list[tuple[str, str]]:
         found.append(
             (
                 "Variance between replicates of an item",
-                f"control {row['within_variance_control']:.4g}, treatment {plain(row['within_variance_treatment'])}",
+                f"control {row['within_variance_control']:.4g}, treatment {row['within_variance_treatment']:.4g}",
             )
         )
     if m := row["effect_sizes"]:
@@ -229,9 +237,9 @@ class ForestRow:
 
 
 def forest_rows(findings: Findings, limit: int = 24) -> tuple[list[ForestRow], int]:
-    """Rows for the forest plot, by metric, the primary one first; and how many of them were left out beyond `limit`.
+    """Rows for the forest plot: the primary one, the other arms and models of its family, then by metric; and how many the limit left out.
 
-    Only rows on the primary's scale (points or raw units) can share its axis.
+    Only rows on the primary's scale (points or raw units) can share its axis. Other temperatures than the primary's are left out first.
     """
     distinct = findings.rows("primary") + findings.rows("exploratory")
     drawn = [r for r in distinct if None not in (r["effect"], r["ci_low"], r["ci_high"])]
@@ -239,17 +247,33 @@ def forest_rows(findings: Findings, limit: int = 24) -> tuple[list[ForestRow], i
     order: dict[str, int] = {findings.metric: 0}
     for row in drawn:
         order.setdefault(row["metric"], len(order))
-    drawn.sort(key=lambda r: (order[r["metric"]], r is not findings.primary))
+    family = _family_rows(findings)[: limit // 2] if findings.primary else []
+    room = max(0, limit - len(family))
+    drawn.sort(key=lambda r: (r["temp"] != findings.verdict["temp"], order[r["metric"]], r is not findings.primary))
+    shown = sorted(drawn[:room], key=lambda r: (order[r["metric"]], r is not findings.primary))
     made = []
-    for row in drawn[:limit]:
-        primary = row is findings.primary
+    for row in shown:
         low, high = row["ci_low"], row["ci_high"]
         if row["simultaneous_low"] is not None and row["simultaneous_high"] is not None:
             low, high = row["simultaneous_low"], row["simultaneous_high"]
         heading = " ".join(filter(None, (row["metric"], wish(row), "" if row["role"] == "primary" else "(exploratory)")))
         text = f"{findings.scale.number(row['effect'])} {findings.scale.interval(low, high)}"
-        made.append(ForestRow(heading, findings.where(row), row["effect"], low, high, text, primary))
-    return made, max(0, len(drawn) - limit)
+        made.append(ForestRow(heading, findings.where(row), row["effect"], low, high, text, row is findings.primary))
+    return made[:1] + family + made[1:], max(0, len(drawn) - room)
+
+
+def _family_rows(findings: Findings) -> list[ForestRow]:
+    """The other primary comparisons of the run, each with its simultaneous interval."""
+    members = findings.document["family"]["members"]
+    several = len({m["model"] for m in members}) > 1
+    made = []
+    for m in members:
+        if m["trial"] != findings.document["trial"] and None not in (m["effect"], m["low"], m["high"]):
+            label = f"{m['contrast']} · {m['model']}" if several else m["contrast"]
+            text = f"{findings.scale.number(m['effect'])} {findings.scale.interval(m['low'], m['high'])}"
+            heading = f"{findings.metric}: the other primary comparisons"
+            made.append(ForestRow(heading, label, m["effect"], m["low"], m["high"], text, False))
+    return made
 
 
 def row_warnings(findings: Findings) -> list[str]:

@@ -49,6 +49,7 @@ def gauge(findings: Findings) -> dict[str, Any] | None:
         **places,
         "margin_labels": bool(places["margin"]) and places["margin"]["width"] > 18,
         "effect_text": scale.effect(effect),
+        "margin_size": scale.size(margin),
         "margin_text": scale.number(margin).lstrip("+"),
         "described": f"Effect {scale.effect(effect)}, interval {scale.interval(low, high)}, drawn against zero{beside}",
     }

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from pipeline.reporting.findings import Findings
-from pipeline.reporting.numbers import count, plain
+from pipeline.reporting.numbers import DASH, count, p_value, plain
 from pipeline.reporting.pages import asset
 
 
@@ -17,8 +17,8 @@ def paragraphs(findings: Findings, contrast: Mapping[str, str], model: str, deco
     k = row.get("k", 1)
     replicates = "; replicates are averaged within item and arm first" if k != 1 else ""
     design = (
-        f"The system prompts “{contrast.get('treatment')}” (treatment) and “{contrast.get('control')}” (control) were compared with {model}"
-        f"{f' ({plain(dict(decoding))})' if decoding else ''} on the same {count(verdict['n_items'])} items in "
+        f"The system prompts “{contrast.get('treatment')}” (treatment) and “{contrast.get('control')}” (control) were given to the model "
+        f"{model}{f' ({settings_text(decoding)})' if decoding else ''} with the same {count(verdict['n_items'])} items in "
         f"{count(verdict['n_clusters'])} clusters, with {k:g} answer{'s' if k != 1 else ''} per item and arm{replicates}. "
         "Units of both arms were sent alternately, in seeded random order of clusters."
     )
@@ -28,12 +28,12 @@ def paragraphs(findings: Findings, contrast: Mapping[str, str], model: str, deco
     declared = document["primary"]["declared"]
     said = "as declared in the configuration" if declared else "by the program's default, since the configuration declares none"
     primary = (
-        f"The primary outcome is {findings.metric}, {said}, with {margin}; the alternative is {verdict['alternative']}. "
+        f"The primary outcome is “{findings.metric}”, {said}, with {margin}; the alternative is {verdict['alternative']}. "
         f"The effect is the mean over items of treatment − control. Interval: {plain(row.get('ci_method'))}; "
         f"p-value: {plain(row.get('p_method'))}. "
         f"The verdict is read from the simultaneous {settings['confidence_level']:.0%} interval of the primary family "
         f"({family['method']}){equivalence}, "
-        f"by the first rule that applies (rule {verdict['rule']} here)."
+        f"by the first rule that applies (rule {verdict['rule']} of docs/statistics.md here)."
     )
     missing = (
         "Requests that failed, were truncated or refused count as wrong in the main analysis; bounds over whatever they could have been, "
@@ -51,6 +51,27 @@ def paragraphs(findings: Findings, contrast: Mapping[str, str], model: str, deco
         "observed effect. Abstentions are answers that an abstention pattern matches as a whole."
     )
     return parts
+
+
+def settings_text(decoding: Mapping[str, Any]) -> str:
+    """The decoding in words, without what is not set."""
+    return ", ".join(f"{key.replace('_', ' ')} {plain(value)}" for key, value in decoding.items() if plain(value) != DASH)
+
+
+def result(findings: Findings, contrast: Mapping[str, str]) -> str | None:
+    """The result in one sentence to quote, with all that a reader needs to judge it; None where there is no effect."""
+    verdict, row, scale = findings.verdict, findings.primary, findings.scale
+    effect, low, high = findings.effect()
+    if not row or effect is None:
+        return None
+    if findings.direction < 0:  # the verdict's numbers are turned so that + is good; a quotation keeps treatment - control
+        effect, low, high = (None if v is None else -v for v in (effect, high, low))
+    return (
+        f"On “{findings.metric}”, “{contrast.get('treatment')}” reached {scale.level(row['treatment_mean'])} and "
+        f"“{contrast.get('control')}” {scale.level(row['control_mean'])}: treatment − control {scale.effect(effect)}, "
+        f"{findings.decides[0].lower() + findings.decides[1:]} {scale.interval(low, high)}, two-sided p {p_value(row['p_value'])}, "
+        f"{count(verdict['n_items'])} items in {count(verdict['n_clusters'])} clusters; verdict: {findings.word}."
+    )
 
 
 def works(findings: Findings, text: list[str]) -> list[str]:

@@ -8,6 +8,8 @@ from typing import Any
 
 MINUS = "−"
 DASH = "–"
+DRY = "Simulated answers: this is a dry run. Its numbers show that the experiment works; they say nothing about any model."
+"""Above every report of a dry run."""
 
 _SHARES = {"em", "f1", "correct", "accuracy", "precision", "recall", "contains"}
 _LOWER_IS_BETTER = {"false_answer_rate", "unsupported_rate", "abstain_rate", "error", "error_rate"}
@@ -95,9 +97,11 @@ def count(value: float | None) -> str:
 
 
 def dollars(value: float | None) -> str:
-    """`$12.34`, four decimals below ten cents; `not priced` for None."""
+    """`$12.34`, four decimals below ten cents, `< $0.0001` below those; `not priced` for None."""
     if value is None:
         return "not priced"
+    if 0 < value < 0.00005:
+        return "< $0.0001"
     return f"${value:,.4f}" if 0 < abs(value) < 0.1 else f"${value:,.2f}"
 
 

@@ -28,6 +28,15 @@ def _bare(axes: Any) -> None:
     axes.tick_params(axis="y", length=0)
 
 
+def _shares(axes: Any, room: float) -> None:
+    """Axes of percentages: `room` around what is drawn, six points wide at least (a trifle looks like one), within 0 to 100."""
+    axes.margins(room)
+    for get, put in ((axes.get_xlim, axes.set_xlim), (axes.get_ylim, axes.set_ylim)):
+        low, high = get()
+        short = max(0.0, 6 - (high - low)) / 2
+        put(max(-1.5, low - short), min(101.5, high + short))
+
+
 def forest(rows: Sequence[ForestRow], scale: Scale, margin: float | None) -> str:
     """Effects with their intervals, one row each, against zero and the margin."""
     places: list[tuple[float, ForestRow]] = []
@@ -59,12 +68,12 @@ def forest(rows: Sequence[ForestRow], scale: Scale, margin: float | None) -> str
                 markersize=5.5 if row.primary else 4.5,
                 color=colour,
             )
-            style = {"transform": axes.get_yaxis_transform(), "va": "center", "fontsize": 8.5, "bbox": _PATCH, "in_layout": False}
+            style = {"transform": axes.get_yaxis_transform(), "va": "center", "bbox": _PATCH, "in_layout": False}
             style["fontweight"] = "bold" if row.primary else "normal"
             axes.text(0, at - 0.2, _short(row.label, 30), ha="left", **style)
             axes.text(1, at - 0.2, row.text, ha="right", **style)
         for at, heading in headings:
-            style = {"transform": axes.get_yaxis_transform(), "va": "center", "fontsize": 8.5, "bbox": _PATCH, "in_layout": False}
+            style = {"transform": axes.get_yaxis_transform(), "va": "center", "bbox": _PATCH, "in_layout": False}
             axes.text(0, at, _short(heading, 44), ha="left", color=svg.MUTED, **style)
         axes.set_ylim(y + 0.6, 0.4)
         axes.margins(x=0.06)
@@ -98,14 +107,12 @@ def trade_off(points: Sequence[Trade]) -> str:
                 )
             end = arms.get("treatment") or arms["control"]
             axes.annotate(
-                _short(dataset, 22), (end.abstained * 100, end.wrong * 100), xytext=(7, 5), textcoords="offset points", fontsize=8.5
+                _short(dataset, 22), (end.abstained * 100, end.wrong * 100), xytext=(7, 5), textcoords="offset points"
             )
         for condition, colour in _ARM_COLOUR.items():
             axes.plot([], [], marker="o", linestyle="none", color=colour, label=condition)
         axes.legend(**_ABOVE, ncols=2, handletextpad=0.2)
-        axes.margins(0.22)
-        axes.set_xlim(left=max(0, axes.get_xlim()[0]))
-        axes.set_ylim(bottom=max(0, axes.get_ylim()[0]))
+        _shares(axes, 0.22)
         axes.set_xlabel("abstained, % of items")
         axes.set_ylabel("wrong, % of items")
 
@@ -134,12 +141,9 @@ def risk_coverage(arms: Sequence[Mapping[str, Any]]) -> str:
                 place = [100 * arm["coverage"]], [100 * arm["error"]]
                 axes.plot(*place, marker="o", linestyle="none", markersize=7, color=_ARM_COLOUR[arm["condition"]], label=arm["condition"])
         axes.legend(**_ABOVE, ncols=2, handletextpad=0.2)
-        axes.margins(0.25)
+        _shares(axes, 0.25)
         if curves:
             axes.set_xlim(0, 103)
-        else:
-            axes.set_xlim(right=min(100.5, axes.get_xlim()[1]))
-        axes.set_ylim(bottom=max(0, axes.get_ylim()[0]))
         axes.set_xlabel("coverage: answered, % of items")
         axes.set_ylabel("risk: wrong, % of answered")
 
@@ -159,7 +163,7 @@ def outcome_bars(rows: Sequence[Outcomes]) -> str:
             axes.barh(y + 0.2, -100 * row.lost / total, height=0.36, color=svg.BAD)
             axes.barh(y + 0.2, 100 * row.won / total, height=0.36, color=svg.GOOD)
             transform = axes.get_yaxis_transform()
-            axes.text(0, y - 0.22, _short(row.dataset, 26), transform=transform, ha="left", va="center", fontsize=8.5)
+            axes.text(0, y - 0.22, _short(row.dataset, 26), transform=transform, ha="left", va="center")
             axes.text(
                 1,
                 y - 0.22,
@@ -167,11 +171,10 @@ def outcome_bars(rows: Sequence[Outcomes]) -> str:
                 transform=transform,
                 ha="right",
                 va="center",
-                fontsize=8.5,
             )
         axes.axvline(0, color=svg.INK, linewidth=0.9)
         axes.margins(x=0.08)
-        edge = max(abs(v) for v in axes.get_xlim())
+        edge = max(1.0, *(abs(v) for v in axes.get_xlim()))
         axes.set_xlim(-edge, edge)
         axes.set_ylim(len(rows) - 0.4, -0.5)
         axes.xaxis.set_major_formatter(lambda v, _: fixed(abs(v), 0 if edge > 4 else 1))
@@ -181,8 +184,11 @@ def outcome_bars(rows: Sequence[Outcomes]) -> str:
     return svg.draw("outcomes", "Items won and lost", described, 0.6 + 0.42 * len(rows), paint)
 
 
-def differences(values: Sequence[float], metric: str, factor: float) -> str:
-    """Histogram of per-item differences that are not zero; the ties are a number in the corner, since they would dwarf the rest."""
+def differences(values: Sequence[float], metric: str, factor: float, wish: int) -> str:
+    """Histogram of per-item differences that are not zero; the ties are a number above, since they would dwarf the rest.
+
+    `wish` is +1 where more is better, -1 where less is, 0 where neither: it colours the sides.
+    """
     moved = [v * factor for v in values if v != 0]
     ties = len(values) - len(moved)
 
@@ -192,11 +198,11 @@ def differences(values: Sequence[float], metric: str, factor: float) -> str:
         edges = [-edge + 2 * edge * i / bins for i in range(bins + 1)]
         heights, _, bars = axes.hist(moved, bins=edges, rwidth=0.88)
         for i, bar in enumerate(bars):
-            bar.set_facecolor(svg.BAD if i < bins // 2 else svg.GOOD)
+            bar.set_facecolor({1: svg.GOOD, -1: svg.BAD, 0: svg.MUTED}[wish if i >= bins // 2 else -wish])
         axes.axvline(0, color=svg.INK, linewidth=0.9)
         axes.set_ylim(0, max([1, *heights]) * 1.06)
         remark = f"{count(ties)} of {count(len(values))} items: no difference"
-        axes.set_title(remark, loc="center", fontsize=8.5, color=svg.MUTED)
+        axes.set_title(remark, loc="center", color=svg.MUTED)
         axes.set_xlabel(f"per-item difference in {_short(metric, 30)}{', points' if factor == 100 else ''}")
         axes.set_ylabel("items")
 
@@ -204,34 +210,30 @@ def differences(values: Sequence[float], metric: str, factor: float) -> str:
     return svg.draw("differences", f"Per-item differences in {metric}", described, 2.7, paint)
 
 
-def power_curves(
-    se: float, df: float | None, alpha: float, alternative: str, n_items: int, mde: float | None, margin: float | None, scale: Scale
-) -> str:
+def power_curves(se: float, n_items: int, mde: float | None, margin: float | None, scale: Scale) -> str:
     """Power against the true effect, for this number of items and for two and four times as many."""
     longest = max((mde or 0) * 1.5, (margin or 0) * 1.15, se * 4.2)
     grid = [longest * i / 60 for i in range(61)]
 
     def paint(_figure: Any, axes: Any) -> None:
         for times, style, width in ((1, "-", 2.0), (2, (0, (5, 2)), 1.3), (4, (0, (1.5, 2)), 1.3)):
-            chances = [100 * power(e, se / times**0.5, None if df is None else df * times, alpha, alternative) for e in grid]
-            label = f"{count(n_items * times)} items" + (" (this trial)" if times == 1 else "")
             axes.plot(
                 [e * scale.factor for e in grid],
-                chances,
+                [100 * power(e, se / times**0.5) for e in grid],
                 color=svg.TREATMENT if times == 1 else svg.MUTED,
                 linestyle=style,
                 linewidth=width,
-                label=label,
+                label=f"{count(n_items * times)} items" if times == 1 else count(n_items * times),
             )
         axes.axhline(80, color=svg.LINE, linewidth=0.8)
         if mde:
             axes.plot([mde * scale.factor], [80], marker="o", markersize=6, color=svg.TREATMENT)
             axes.annotate(
-                f"detectable: {scale.size(mde)}", (mde * scale.factor, 80), xytext=(7, -12), textcoords="offset points", fontsize=8.5
+                f"detectable: {scale.size(mde)}", (0.98, 66), xycoords=axes.get_yaxis_transform(), ha="right", va="center", bbox=_PATCH
             )
         if margin:
             axes.axvline(margin * scale.factor, color=svg.MARGIN, linewidth=0.9, linestyle=(0, (3, 3)))
-            axes.annotate("margin", (margin * scale.factor, 3), xytext=(3, 0), textcoords="offset points", fontsize=8.5, color=svg.MUTED)
+            axes.annotate("margin", (margin * scale.factor, 3), xytext=(3, 0), textcoords="offset points", color=svg.MUTED)
         axes.set_ylim(0, 102)
         axes.set_xlim(0, longest * scale.factor)
         axes.legend(**_ABOVE, ncols=3, handlelength=1.6, columnspacing=1.0, handletextpad=0.5)
@@ -239,7 +241,7 @@ def power_curves(
         axes.set_ylabel("power, %")
 
     described = (
-        f"With {n_items} items a true effect of {scale.size(mde)} is found with 80% power at level {alpha:g}."
+        f"With {count(n_items)} items a true effect of {scale.size(mde)} is found with 80% power in a two-sided test of level 5%."
         if mde
         else "Power against the true effect."
     )

@@ -42,7 +42,7 @@ def write_provenance_report(provenance: Mapping[str, Any], out: Path) -> None:
 
 def label(key: str) -> str:
     """A key as words: `locked_at` becomes `locked at`."""
-    return re.sub(r"[_-]+", " ", str(key))
+    return str(key).replace("_", " ")
 
 
 def section(key: str, value: Any) -> dict[str, Any]:
@@ -57,7 +57,7 @@ def section(key: str, value: Any) -> dict[str, Any]:
     if isinstance(value, Mapping):
         nested = {k: v for k, v in value.items() if isinstance(v, Mapping) and v}
         if nested and len(nested) == len(value):
-            made["tables"] = [table("", [{"": k, **v} for k, v in nested.items()])]
+            made["tables"] = [table("", [{"of": k, **v} for k, v in nested.items()])]
         else:
             made["pairs"] = [(label(k), cell(k, v)) for k, v in value.items()]
     elif value and all(isinstance(v, Mapping) for v in value):

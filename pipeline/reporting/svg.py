@@ -21,19 +21,22 @@ _VARIABLES = {
 }  # fmt: skip
 WIDTH = 4.7
 """Of a figure, in inches: 338 SVG units, about a phone's width, so that labels keep their size there."""
+SIZE = 10
+"""Of all letters, in SVG units: about as many pixels on a phone."""
 
 _SETTINGS: dict[Any, Any] = {
     "svg.fonttype": "none",
     "svg.hashsalt": "abiding",
     "font.family": "sans-serif",
     "font.sans-serif": ["DejaVu Sans"],
-    "font.size": 9,
+    "font.size": SIZE,
     "axes.unicode_minus": True,
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.edgecolor": LINE,
     "axes.labelcolor": MUTED,
-    "axes.labelsize": 9,
+    "axes.labelsize": SIZE,
+    "axes.titlesize": SIZE,
     "axes.linewidth": 0.8,
     "axes.facecolor": "none",
     "figure.facecolor": "none",
@@ -43,14 +46,14 @@ _SETTINGS: dict[Any, Any] = {
     "ytick.color": LINE,
     "xtick.labelcolor": MUTED,
     "ytick.labelcolor": MUTED,
-    "xtick.labelsize": 8.5,
-    "ytick.labelsize": 8.5,
+    "xtick.labelsize": SIZE,
+    "ytick.labelsize": SIZE,
     "xtick.major.size": 3,
     "ytick.major.size": 3,
     "grid.color": LINE,
     "grid.linewidth": 0.6,
     "legend.frameon": False,
-    "legend.fontsize": 8.5,
+    "legend.fontsize": SIZE,
     "lines.solid_capstyle": "round",
     "path.simplify": False,
     "text.parse_math": False,  # a dollar in a dataset's name is a dollar

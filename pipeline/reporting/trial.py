@@ -66,16 +66,7 @@ def figures(findings: Findings, pairs: Pairs) -> dict[str, Any]:
     graded = next((m for m in (findings.metric, "f1") if curves.is_graded(pairs, entries, m)), None)
     if graded:
         changes = [d for d in map(pairs.differences(graded).__getitem__, entries) if d is not None]
-        made["differences"] = plots.differences(changes, graded, 100.0 if findings.is_share(graded) else 1.0)
+        made["differences"] = plots.differences(changes, graded, 100.0 if findings.is_share(graded) else 1.0, findings.wish(graded))
     if row and row["se"]:
-        made["power"] = plots.power_curves(
-            row["se"],
-            row["df"],
-            findings.alpha,
-            findings.verdict["alternative"],
-            row["n_items"],
-            row["mde"],
-            findings.margin,
-            findings.scale,
-        )
-    return {"left_out": left_out, **{name: svg and inline_svg(svg) for name, svg in made.items()}}
+        made["power"] = plots.power_curves(row["se"], row["n_items"], row["mde"], findings.margin, findings.scale)
+    return {"left_out": left_out, "graded": graded, **{name: svg and inline_svg(svg) for name, svg in made.items()}}

@@ -32,7 +32,8 @@ def own_validation(findings: Findings) -> dict[str, Any] | None:
     effect = findings.verdict["effect"]
     notes = [
         known["source"],
-        f"Through {findings.metric} alone, a difference between two systems was wrong by up to {findings.scale.size(error)} there. "
+        f"A difference between two systems, measured by “{findings.metric}” instead of by people, was wrong by up to "
+        f"{findings.scale.size(error)} there. "
         "Arms that differ little in length and style are safer; other languages, long answers and other data are less so.",
     ]
     if effect is not None and abs(effect) <= error:

@@ -8,12 +8,11 @@ from typing import Any
 from pipeline.reporting import findings as reading
 from pipeline.reporting.findings import Findings
 from pipeline.reporting.inputs import TrialReportInputs
-from pipeline.reporting.method import paragraphs, works
-from pipeline.reporting.numbers import DASH, count, dollars, p_value, plain, scale_for
+from pipeline.reporting.method import paragraphs, result, settings_text, works
+from pipeline.reporting.numbers import DASH, DRY, Scale, count, dollars, p_value, plain, scale_for
 from pipeline.reporting.trust import trust_table
 
 CONDITIONS = ("control", "treatment")
-_DRY = "Simulated answers: this is a dry run. Its numbers show that the experiment works; they say nothing about any model."
 
 
 def trial_view(inputs: TrialReportInputs, findings: Findings, costs: Mapping[str, Any]) -> dict[str, Any]:
@@ -25,8 +24,8 @@ def trial_view(inputs: TrialReportInputs, findings: Findings, costs: Mapping[str
         "contrast": dict(inputs.contrast),
         "model": inputs.model,
         "provider": inputs.provider,
-        "decoding": plain(dict(inputs.decoding)),
-        "banner": _DRY if inputs.provider == "simulated" else None,
+        "decoding": settings_text(inputs.decoding),
+        "banner": DRY if inputs.provider == "simulated" else None,
         "verdict": {
             "kind": findings.kind,
             "word": findings.word,
@@ -35,8 +34,11 @@ def trial_view(inputs: TrialReportInputs, findings: Findings, costs: Mapping[str
         },
         "caveats": list(findings.verdict["caveats"]),
         "facts": facts(findings, costs),
-        "planned": [(_label(k), findings.scale.size(v) if k == "margin" and v else plain(v)) for k, v in inputs.planned.items()],
+        "planned": [(_PLAN.get(k, _label(k)), _planned(findings, k, v)) for k, v in inputs.planned.items()],
         "level": findings.level,
+        "metric": findings.metric,
+        "decides": findings.decides,
+        "unit": unit_of(findings.scale),
         "changes": list(inputs.changes),
         "answers": answer_table(document),
         "primary_rows": reading.table(findings, "primary"),
@@ -52,7 +54,6 @@ def trial_view(inputs: TrialReportInputs, findings: Findings, costs: Mapping[str
         ],
         "sensitivity": sensitivity_table(findings),
         "risk": risk_table(findings),
-        "has_curves": any(r["curve"] for r in document["risk"]),
         "planning": planning_line(findings),
         "costs": cost_table(costs),
         "prices": price_lines(costs.get("price") or {}),
@@ -61,31 +62,46 @@ def trial_view(inputs: TrialReportInputs, findings: Findings, costs: Mapping[str
         "warnings": reading.row_warnings(findings),
         "notes": list(document["notes"]),
         "unpaired": document["unpaired"],
+        "quote": result(findings, inputs.contrast),
         "method": method,
         "works": works(findings, method),
     }
+
+
+_PLAN = {"contrasts": "primary contrasts", "type": "items"}
 
 
 def _label(key: str) -> str:
     return key.replace("_", " ")
 
 
+def _planned(findings: Findings, key: str, value: Any) -> str:
+    if key == "margin":
+        return findings.scale.size(value) if value else "none"
+    if key == "type":
+        return "of all types" if value == "all" else f"{value} book"
+    return plain(value)
+
+
 def facts(findings: Findings, costs: Mapping[str, Any]) -> list[tuple[str, str]]:
     """What stands beside the verdict: (name, value)."""
     verdict, row, scale = findings.verdict, findings.primary, findings.scale
     effect, low, high = findings.effect()
-    lost = sum(findings.document["answers"][c][k] for c in CONDITIONS for k in ("failed", "truncated", "refused"))
-    asked = sum(findings.document["answers"][c]["answers"] for c in CONDITIONS)
-    oriented = " (positive is good)" if findings.direction < 0 else ""
+    answers = findings.document["answers"]
+    lost = {c: sum(answers[c][k] for k in ("failed", "truncated", "refused")) for c in CONDITIONS}
+    asked = sum(answers[c]["answers"] for c in CONDITIONS)
+    by_arm = f" ({count(lost['control'])} control, {count(lost['treatment'])} treatment)" if any(lost.values()) else ""
+    oriented = ", turned: less is better, so + is good" if findings.direction < 0 else ""
+    unadjusted = ", unadjusted" if len(findings.document["family"]["members"]) > 1 else ""
     return [
         (f"Effect on {findings.metric}{oriented}", scale.effect(effect)),
-        (f"{findings.level} interval, simultaneous", scale.interval(low, high)),
+        (findings.decides, scale.interval(low, high)),
         ("Margin that matters", scale.size(findings.margin) if findings.margin is not None else "none declared"),
         ("Control → treatment", f"{scale.level(row.get('control_mean'))} → {scale.level(row.get('treatment_mean'))}"),
         ("Items, clusters", f"{count(verdict['n_items'])} in {count(verdict['n_clusters'])}"),
         ("Answers per item and arm", plain(float(row["k"])) if row else DASH),
-        ("p-value", p_value(row.get("p_value"))),
-        ("Failed, truncated, refused", f"{count(lost)} of {count(asked)}"),
+        (f"p-value, two-sided{unadjusted}", p_value(row.get("p_value")) if row.get("p_value") is not None else "none: too few clusters"),
+        ("Failed, truncated, refused", f"{count(sum(lost.values()))} of {count(asked)}{by_arm}"),
         ("Cost of the answers used", dollars(costs.get("usd"))),
     ]
 
@@ -112,6 +128,11 @@ def family_table(findings: Findings) -> dict[str, Any]:
     }
 
 
+def unit_of(scale: Scale) -> str:
+    """Behind the word `effect` in a table's head: `, points`, or nothing for raw units."""
+    return f", {scale.unit}" if scale.unit else ""
+
+
 def subgroup_tables(findings: Findings) -> list[dict[str, Any]]:
     """Per declared factor: effects by group and the test that they are equal."""
     made = []
@@ -123,9 +144,8 @@ def subgroup_tables(findings: Findings) -> list[dict[str, Any]]:
         ]
         test = f"Same effect in all groups: p {p_value(part['p_value'])} ({part['method']})."
         left = f" {count(part['without_group'])} items have no {part['factor']}." if part["without_group"] else ""
-        made.append(
-            {"factor": part["factor"], "metric": part["metric"], "groups": groups, "test": test + left, "warnings": part["warnings"]}
-        )
+        told = {"factor": part["factor"], "metric": part["metric"], "warnings": part["warnings"]}
+        made.append({**told, "unit": unit_of(scale), "groups": groups, "test": test + left})
     return made
 
 
@@ -157,10 +177,15 @@ def sensitivity_table(findings: Findings) -> list[tuple[str, ...]]:
     ]
 
 
-def risk_table(findings: Findings) -> list[tuple[str, ...]]:
-    """Per type, temperature and arm: items, coverage, risk, area under the curve, coverage at each risk threshold."""
+def risk_table(findings: Findings) -> dict[str, Any]:
+    """Per type, temperature and arm: items, coverage, risk; area under the curve and coverage at each risk threshold where a curve is.
+
+    `curves` is whether there is one.
+    """
     lines: list[tuple[str, ...]] = []
-    for r in findings.document["risk"]:
+    entries = findings.document["risk"]
+    curves = any(r["curve"] for r in entries)
+    for r in entries:
         at = "; ".join(f"≤ {t['error']:.0%}: {t['coverage']:.1%}" for t in r["at_risk"] or [])
         lines.append(
             (
@@ -170,22 +195,22 @@ def risk_table(findings: Findings) -> list[tuple[str, ...]]:
                 count(r["n_items"]),
                 f"{r['coverage']:.1%}",
                 DASH if r["error"] is None else f"{r['error']:.1%}",
-                DASH if r["aurc"] is None else f"{r['aurc']:.4f}",
-                at or DASH,
+                *((DASH if r["aurc"] is None else f"{r['aurc']:.4f}", at or DASH) if curves else ()),
             )
         )
-    return lines
+    columns = ["data", "arm", "items", "coverage", "risk", *(["AURC", "coverage at risk"] if curves else [])]
+    return {"columns": columns, "rows": lines, "curves": curves}
 
 
 def planning_line(findings: Findings) -> str | None:
     """What this trial could detect, and what an undecided one would need."""
     row, verdict = findings.primary, findings.verdict
-    if not row or row["mde"] is None:
+    if not row or not row["se"] or row["mde"] is None:
         return None
     detected = f"a true effect of {findings.scale.size(row['mde'])} is detected with 80% power (two-sided 5%)"
     text = f"With these {count(verdict['n_items'])} items {detected}."
     if verdict["more_items"] is not None:
-        money = f", about {dollars(verdict['more_usd'])}," if verdict["more_usd"] is not None else ""
+        money = f", about ${verdict['more_usd']:,.2f}," if verdict["more_usd"] is not None else ""
         text += f" {count(verdict['more_items'])} more items{money} would give 80% power at {findings.scale.size(verdict['detectable'])}."
     return text
 

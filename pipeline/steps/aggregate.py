@@ -45,7 +45,8 @@ def run(ctx: Context) -> dict[str, Any]:
                 column=column,
             )
         )
-    write_aggregate(rows, this.paths.aggregate_md, this.paths.aggregate_html, title=this.experiment.config.get("title") or "All trials")
+    title = this.experiment.config.get("title") or "All trials"
+    write_aggregate(rows, this.paths.aggregate_md, this.paths.aggregate_html, title=title, provider=this.experiment.provider)
     return {"trials": len(rows)}
 
 

@@ -7,6 +7,7 @@
   holder.remove();
 
   const PAGE = 30;
+  const PAUSE = 120;  // milliseconds without a key before a search
   const ARMS = ["control", "treatment"];
   const { items, entries, scores, answers, passages } = data;
   const count = entries.item.length;
@@ -74,19 +75,30 @@
 
   // ---- search ------------------------------------------------------------------------------------------------
 
-  let haystacks = null;
-  function buildHaystacks() {
-    if (haystacks) return haystacks;
-    const byItem = items.id.map((id, i) => [id, items.question[i] || "", ...(items.golds[i] || [])].join("\n").toLowerCase());
-    const byEntry = entries.item.map((_, n) => ARMS.map((arm) => answers[arm].text.slice(answers[arm].first[n], answers[arm].first[n + 1]).join("\n")).join("\n").toLowerCase());
-    haystacks = { byItem, byEntry, byPassage: passages.map((p) => p.toLowerCase()) };
-    return haystacks;
+  const index = { byItem: [], byEntry: [], byPassage: [] };
+  const indexing = (function* () {  // in small steps, so that it can be built while nothing else is to do
+    for (const text of passages) if (index.byPassage.push(text.toLowerCase()) % 100 === 0) yield;
+    for (let i = 0; i < items.id.length; i++) {
+      if (index.byItem.push([items.id[i], items.question[i] || "", ...(items.golds[i] || [])].join("\n").toLowerCase()) % 500 === 0) yield;
+    }
+    for (let n = 0; n < count; n++) {
+      const said = ARMS.flatMap((arm) => answers[arm].text.slice(answers[arm].first[n], answers[arm].first[n + 1]));
+      if (index.byEntry.push(said.join("\n").toLowerCase()) % 200 === 0) yield;
+    }
+  })();
+  const idle = window.requestIdleCallback || ((step) => setTimeout(step, 30));
+  function buildInIdleTime(deadline) {
+    do {
+      if (indexing.next().done) return;
+    } while (deadline && deadline.timeRemaining() > 4);
+    idle(buildInIdleTime);
   }
 
   function matcher(query) {
     const words = query.toLowerCase().split(/\s+/).filter(Boolean);
     if (!words.length) return () => true;
-    const { byItem, byEntry, byPassage } = buildHaystacks();
+    while (!indexing.next().done);  // what idle time has not come to yet
+    const { byItem, byEntry, byPassage } = index;
     const inPassage = words.map((word) => byPassage.map((text) => text.includes(word)));
     const inItem = words.map((word, w) => byItem.map((text, i) => text.includes(word) || (items.passage[i] !== null && inPassage[w][items.passage[i]])));
     return (n) => words.every((word, w) => inItem[w][entries.item[n]] || byEntry[n].includes(word));
@@ -161,7 +173,7 @@
   }
 
   function passage(text, golds) {
-    const box = el("div", { class: "text passage", dir: "auto", tabindex: "0", role: "region", "aria-label": "Passage" });
+    const box = el("div", { class: "text passage", dir: "auto", role: "group", "aria-label": "Passage" });
     const wanted = golds.filter((g) => g.trim());
     for (let from = 0; from < text.length;) {
       const hits = wanted.map((g) => [whole(text, g, from), g]).filter(([at]) => at >= 0).sort((a, b) => a[0] - b[0] || b[1].length - a[1].length);
@@ -176,17 +188,16 @@
   function source(arm, at) {
     const a = answers[arm];
     const raw = a.file.length && a.file[at] !== null ? `${a.files[a.file[at]]}:${a.raw_line[at]}` : null;  // its path names the unit
-    const parts = [el("code", null, a.custom_id[at]), raw || (a.units[a.unit[at]] ? `unit ${a.units[a.unit[at]]}` : null), `predictions.csv:${a.line[at]}`,
-      a.tokens[at] === null ? null : `${number.format(a.tokens[at])} tokens`];
-    return el("p", { class: "source" }, parts.filter(Boolean).flatMap((part, i) => (i ? [" · ", part] : [part])));
+    const parts = [["request ", el("code", null, a.custom_id[at])], raw || (a.units[a.unit[at]] ? `unit ${a.units[a.unit[at]]}` : null), `predictions.csv:${a.line[at]}`,
+      a.tokens[at] === null ? null : `${number.format(a.tokens[at])} completion tokens`];
+    return el("p", { class: "source" }, parts.filter(Boolean).flatMap((part, i) => (i ? [" · ", part] : part)));
   }
 
   function answer(arm, at, pieces) {
     const a = answers[arm], box = el("div", { class: `answer ${arm}`, "data-arm": data.arms[arm] });
     if (a.outcome[at] > 0) box.append(el("p", { class: "trouble" }, data.outcomes[a.outcome[at]] + (a.remark[at] ? `: ${a.remark[at]}` : "")));
     else if (a.remark[at]) box.append(el("p", { class: "trouble" }, a.remark[at]));
-    box.append(el("div", { class: "text", dir: "auto", tabindex: a.text[at].length > 900 ? "0" : null, role: a.text[at].length > 900 ? "region" : null,
-      "aria-label": a.text[at].length > 900 ? `Answer of the ${arm}` : null }, a.text[at] ? marked(pieces) : el("span", { class: "none" }, "empty")));
+    box.append(el("div", { class: "text", dir: "auto", role: "group", "aria-label": `Answer of the ${arm}` }, a.text[at] ? marked(pieces) : el("span", { class: "none" }, "empty")));
     if (a.cut[at]) box.append(el("p", { class: "source" }, `first ${number.format(data.answers.cap)} of ${number.format(a.cut[at])} characters; the rest is in predictions.csv, line ${a.line[at]}`));
     box.append(source(arm, at));
     return box;
@@ -213,8 +224,8 @@
     }
     box.append(grid);
     const scored = data.metrics.filter((m) => ARMS.some((arm) => scores[arm][m.name][n] !== null));
-    box.append(el("div", { class: "wide" }, el("table", { class: "scores" }, el("caption", { class: "hidden" }, "Scores of this item"),
-      el("thead", null, el("tr", null, el("th", { scope: "col" }, ""), scored.map((m) => el("th", { scope: "col" }, m.name.replace(/_rate$/, "").replace(/_/g, " "))))),
+    box.append(el("div", { class: "wide", role: "group", "aria-label": "Scores of this item" }, el("table", { class: "scores" }, el("caption", { class: "hidden" }, "Scores of this item"),
+      el("thead", null, el("tr", null, el("th", { scope: "col" }, "arm"), scored.map((m) => el("th", { scope: "col" }, m.name.replace(/_rate$/, "").replace(/_/g, " "))))),
       el("tbody", null, ARMS.map((arm) => el("tr", null, el("th", { scope: "row", class: arm }, arm), scored.map((m) => el("td", null, show(scores[arm][m.name][n], m.share)))))))));
     return box;
   }
@@ -316,7 +327,13 @@
     const from = state.page * PAGE, shown = state.found.slice(from, from + PAGE), metric = $("f-metric").value, outcome = judge(metric);
     list.replaceChildren(...shown.map((n) => {
       const entry = el("details", { class: "entry" }, summary(n, outcome(n), metric));
-      entry.addEventListener("toggle", () => { if (entry.open && !entry.querySelector(".body")) entry.append(body(n)); });
+      entry.addEventListener("toggle", () => {
+        if (!entry.open || entry.querySelector(".body")) return;
+        entry.append(body(n));
+        for (const box of entry.querySelectorAll(".text, .wide")) {  // what scrolls can be reached by keyboard
+          if (box.scrollHeight > box.clientHeight || box.scrollWidth > box.clientWidth) box.tabIndex = 0;
+        }
+      });
       return el("li", null, entry);
     }));
     status.textContent = state.found.length ? `${number.format(from + 1)}–${number.format(from + shown.length)} of ${number.format(state.found.length)}` : "No item fits.";
@@ -332,13 +349,26 @@
   }
   $("previous").addEventListener("click", () => turn(-1));
   $("next").addEventListener("click", () => turn(1));
-  form.addEventListener("input", filter);
-  form.addEventListener("submit", (event) => event.preventDefault());
-  form.addEventListener("reset", () => setTimeout(() => { preset(); filter(); }));
+  let waiting = 0;
+  function settle() {
+    clearTimeout(waiting);
+    waiting = 0;
+    filter();
+    list.setAttribute("aria-busy", "false");
+  }
+  form.addEventListener("input", (event) => {
+    if (event.target.id !== "f-q") return settle();
+    clearTimeout(waiting);  // typing goes on: search when it pauses
+    list.setAttribute("aria-busy", "true");
+    waiting = setTimeout(settle, PAUSE);
+  });
+  form.addEventListener("change", () => { if (waiting) settle(); });
+  form.addEventListener("submit", (event) => { event.preventDefault(); settle(); });
+  form.addEventListener("reset", () => setTimeout(() => { preset(); settle(); }));
   window.addEventListener("beforeprint", () => { for (const part of document.querySelectorAll("main > section > details")) part.open = true; });
   preset();
   recall();
-  filter();
-  (window.requestIdleCallback || setTimeout)(buildHaystacks);
+  settle();
+  idle(buildInIdleTime);
   document.documentElement.dataset.explorer = "ready";
 })();
