@@ -6,6 +6,7 @@ import argparse
 import json
 import sys
 from collections.abc import Iterator, Sequence
+from datetime import date
 from pathlib import Path
 
 import msgspec
@@ -20,6 +21,11 @@ from pipeline.records.submission import SubmissionRecord
 from scripts.edge import Parser, command
 
 
+def day(text: str) -> str:
+    """A day as it is written in the store. Raises ValueError, which argparse tells."""
+    return date.fromisoformat(text).isoformat()
+
+
 def parser() -> argparse.ArgumentParser:
     """The command line of this script."""
     p = Parser(prog="python -m scripts.answers", description=__doc__)
@@ -29,7 +35,7 @@ def parser() -> argparse.ArgumentParser:
     verbs.add_parser("verify", help="read every answer; compare with the published results of all runs")
     verbs.add_parser("export", help="all answers as JSONL").add_argument("out", type=Path)
     prune = verbs.add_parser("prune", help="forget answers older than a day (they would be paid for again)")
-    prune.add_argument("--before", required=True, metavar="YYYY-MM-DD")
+    prune.add_argument("--before", required=True, metavar="YYYY-MM-DD", type=day)
     prune.add_argument("--yes", action="store_true", help="do it; without, only say how many")
     verbs.add_parser("rebuild", help="fill the store from the published results of all runs")
     return p

@@ -49,6 +49,8 @@ def pack(root: Path, paths: RunPaths, *, redact: bool, incomplete: bool, out: Pa
             remedy=f"Finish it (doit run --run_id {paths.run_id} --resume), or say --incomplete.",
         )
     target = out or Path(f"{paths.run_id}{'.redacted' if redact else ''}.tar.gz")
+    if target.is_dir():
+        raise UsageError("is a folder", where=str(target), remedy=f"Name a file: --out {target / f'{paths.run_id}.tar.gz'}")
     facts = {
         "run_id": paths.run_id,
         "request_hash": state["request_hash"],

@@ -50,6 +50,7 @@ def compare(a: RunPaths, b: RunPaths, root: Path) -> dict[str, Any]:
     runs = (_open(a), _open(b))
     return {
         "runs": [a.run_id, b.run_id],
+        "finished": [bool(run["trials"]) for run in runs],
         "hashes": {
             key: {"a": runs[0]["state"][key], "b": runs[1]["state"][key], "same": runs[0]["state"][key] == runs[1]["state"][key]}
             for key in HASHES
@@ -140,7 +141,12 @@ def show(found: dict[str, Any]) -> None:
     a, b = found["runs"]
     print(f"A = {a}\nB = {b}")
     print("hashes: " + ", ".join(f"{key} {'same' if h['same'] else 'differs'}" for key, h in found["hashes"].items()))
+    for run, finished in zip((a, b), found["finished"], strict=True):
+        if not finished:
+            print(f"note: {run} has no results yet: doit run --run_id {run} --resume")
     for name in ("config", "versions"):
+        if name == "versions" and not all(found["finished"]):
+            continue
         print(f"{name}: " + ("no difference" if not found[name] else ""))
         for entry in found[name]:
             print(f"  {entry['key']}: {_short(entry['a'])} -> {_short(entry['b'])}")

@@ -42,7 +42,7 @@ def load(metric: Metric, root: Path | None = None) -> Callable[..., Any]:
             sys.path.insert(0, str(root))
         try:
             module = importlib.import_module(module_name)
-        except Exception as e:
+        except (Exception, SystemExit) as e:
             raise ConfigError(
                 f"cannot import {module_name!r}: {type(e).__name__}: {e}", where=where, remedy="Put the module beside dodo.py."
             ) from e
@@ -91,7 +91,7 @@ class Caller:
             result = self._checked(value)
         except ConfigError as e:  # a wrong option: the same for every item
             raise ConfigError(e.fact, where=f"metrics: {self.metric.name}: {e.where}", remedy=e.remedy) from e
-        except Exception as e:  # noqa: BLE001 - a user's function may raise anything; it is reported with item and function
+        except (Exception, SystemExit) as e:  # noqa: BLE001 - a user's function may raise anything; it is reported with item and function
             self.failures += 1
             if len(self.failed) < REPORTED:
                 reason = str(e) if isinstance(e, AbidingError) else f"{type(e).__name__}: {e}"

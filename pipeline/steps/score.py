@@ -37,13 +37,18 @@ def targets(ctx: Context) -> list[Path]:
 
 
 def run(ctx: Context) -> dict[str, Any]:
-    """Score every answer; facts are counts."""
+    """Score every answer; facts are counts. Own metrics that are slow are told with their items."""
     from pipeline.scoring.files import score_file
 
     this, paths = ctx.run, ctx.run.paths.trial(ctx.the_trial.slug)
-    return score_file(
+    facts = score_file(
         paths.predictions, {kind: this.item_file(kind) for kind in ("open", "closed")}, paths.scores, scoring_settings(this), this.root
     )
+    if calls := facts.get("slow_calls"):
+        slowest = sorted(facts["slow"], key=lambda call: -call["seconds"])[:3]
+        named = ", ".join(f"{call['metric']} on {call['item']} ({call['seconds']:.1f} s)" for call in slowest)
+        this.notice(f"{calls} call{'s' if calls != 1 else ''} of own metrics took long: {named}")
+    return facts
 
 
 def scoring_settings(this: Run) -> Any:
