@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import difflib
+import errno
 import os
 import re
 import sqlite3
@@ -55,7 +56,10 @@ class OneLine:
             print(f"error: a database of the experiments folder does not work: {e}. {hint}", file=sys.stderr)
             return FAILED
         except OSError as e:  # a full disk, a folder that may not be written: nobody's defect, so no traceback
-            print(f"error: {e.filename or self.get_name()}: {e.strerror or e}. Mend that and run again.", file=sys.stderr)  # type: ignore[attr-defined]
+            session = getattr(loader, "session", None)
+            where = e.filename or (session.run.paths.folder if session else self.get_name())  # type: ignore[attr-defined]
+            remedy = "Make room and run again" if e.errno == errno.ENOSPC else "Mend that and run again"
+            print(f"error: {where}: {e.strerror or e}. {remedy}.", file=sys.stderr)
             return FAILED
         finally:
             if loader.lock is not None:
