@@ -48,7 +48,7 @@ def published(experiments: Path) -> Iterator[tuple[str, str, int, str, str, dict
         unit, key = path.parents[1].name, path.parent.name
         paths = RunPaths(experiments, run_id).shard(unit, key)
         try:
-            record = SubmissionRecord.load(path)
+            record = SubmissionRecord.load(paths)
             if record["state"] != "published":
                 continue
             requests = list(read_rows(paths.rows, RequestRow))

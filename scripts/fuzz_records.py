@@ -34,7 +34,7 @@ from pipeline.records import snapshot
 from pipeline.records.manifest import TrialManifest
 from pipeline.records.repair import fault_of_build, fault_of_prepared
 from pipeline.records.run_state import RunState
-from pipeline.records.submission import SubmissionRecord
+from pipeline.records.submission import read_submission
 from pipeline.records.verify import Verification
 from scripts.edge import Parser, command
 from scripts.mutations import DISPLACEMENTS, MARK, MUTATIONS
@@ -235,7 +235,7 @@ def accepted(path: Path, root: Path) -> bool:
         if path.name == "run_state.json":
             return bool(RunState.load(path)["run_id"] == RUN_ID)
         if path.name == "submission.json":
-            record, shard = SubmissionRecord.load(path), path.parents[3] / "batch_inputs" / path.parents[1].name
+            record, shard = read_submission(path), path.parents[3] / "batch_inputs" / path.parents[1].name
             return bool(record["shard"]["sha256"] == sha256_file(shard / f"{path.parent.name}.jsonl"))
         if path.name == "effective_config.yaml":
             return snapshot.load(RunPaths(path.parents[1], RUN_ID), root, Overrides(run_id=RUN_ID)) is not None

@@ -107,7 +107,7 @@ def progress(paths: RunPaths) -> dict[str, Any]:
         for key, shard in unit["shards"].items():
             asked += shard["requests"]
             try:
-                record = SubmissionRecord.load(paths.shard(slug, key).submission)
+                record = SubmissionRecord.load(paths.shard(slug, key))
             except (FileNotFoundError, ManifestError):
                 continue
             done = record["state"] == "published"

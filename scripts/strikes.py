@@ -10,7 +10,7 @@ import sys
 import time
 import traceback
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -78,19 +78,22 @@ def run_child(
     *,
     fork: bool = True,
     delay: float = 0.0,
+    command: Sequence[str] | None = None,
+    environment: Mapping[str, str] | None = None,
 ) -> Ended:
     """Run `doit run WORDS` in `project` as a child process. Where `decide` says so, `strike(pid)` is called while the child waits; with a
     `delay` so many seconds after it went on, or at its next announcement should that come sooner.
 
     The child's being there counts as the announcement `start`. With `fork` the child begins with this process's imports (the simulated
-    provider); without, it is a new interpreter.
+    provider); without, or with a `command` of Python in place of `-m doit run`, it is a new interpreter. `environment` is added to ours.
     """
     says, hears = os.pipe(), os.pipe()
     log = project / ".child.log"
-    environment = {**os.environ, VARIABLE: f"{says[1]},{hears[0]}", "NO_COLOR": "1"}
+    environment = {**os.environ, **(environment or {}), VARIABLE: f"{says[1]},{hears[0]}", "NO_COLOR": "1"}
+    python = None if fork and command is None else [sys.executable, *(command or ("-m", "doit", "run")), *words]
     pid = os.fork()
     if pid == 0:
-        _become(project, words, environment, log, (says[0], hears[1]), (says[1], hears[0]), fork)
+        _become(project, words, environment, log, (says[0], hears[1]), (says[1], hears[0]), python)
     os.close(says[1])
     os.close(hears[0])
     listener = _Listener(hears[1], pid, decide, strike, delay)
@@ -103,9 +106,15 @@ def run_child(
 
 
 def _become(
-    project: Path, words: Sequence[str], environment: dict[str, str], log: Path, parents: tuple[int, int], ours: tuple[int, int], fork: bool
+    project: Path,
+    words: Sequence[str],
+    environment: dict[str, str],
+    log: Path,
+    parents: tuple[int, int],
+    ours: tuple[int, int],
+    python: list[str] | None,
 ) -> None:
-    """In the child: close the parent's ends, take the log as output, and run doit. Never returns."""
+    """In the child: close the parent's ends, take the log as output, and run doit, or become `python`. Never returns."""
     code = 1
     try:
         for fd in parents:
@@ -116,8 +125,8 @@ def _become(
         os.dup2(out, 1)
         os.dup2(out, 2)
         os.chdir(project)
-        if not fork:
-            os.execve(sys.executable, [sys.executable, "-m", "doit", "run", *words], environment)
+        if python is not None:
+            os.execve(sys.executable, python, environment)
         os.environ.update(environment)
         sys.stdout = os.fdopen(1, "w", buffering=1, encoding="utf-8", closefd=False)
         sys.stderr = os.fdopen(2, "w", buffering=1, encoding="utf-8", closefd=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 import time
@@ -12,7 +13,9 @@ import pytest
 import yaml
 
 from pipeline.base.errors import StepError
+from scripts import fireworks_storm
 from scripts.demo_fireworks import CONFIG, start_server
+from scripts.fireworks_storm import bill, demo_project, run_demo
 
 ROOT = Path(__file__).parents[1]
 
@@ -55,3 +58,27 @@ def test_a_taken_port_is_an_error_in_one_line(tmp_path):
         s.listen()
         with pytest.raises(StepError, match="Is port"):
             start_server(ROOT, config(s.getsockname()[1]), tmp_path / "memory.db")
+
+
+@pytest.mark.slow
+def test_killed_at_random_the_demonstration_ends_in_one_bill_and_the_same_bytes(capsys):
+    """Two strikes; `python -m scripts.fireworks_storm` lands ten. Also: the same experiment under another run id bills nothing."""
+    assert fireworks_storm.main(["--kills", "2", "--seed", "4", "--json"]) == 0
+    said = json.loads(capsys.readouterr().out)
+    assert (said["kills"], said["requests"], said["problems"]) == (2, 270, [])
+
+
+@pytest.mark.slow
+def test_the_money_cap_stops_below_the_expected_cost_and_not_between_it_and_the_worst(tmp_path, port):
+    """Three units of 90 requests, the control of both contrasts among them once: 270 rows, not 360."""
+    project = demo_project(tmp_path / "p", port)
+    plan = run_demo(project, ["--plan_only", "--json"])
+    cost = json.loads(plan.output[plan.output.index("{") : plan.output.rindex("}") + 1])["total"]
+    low = run_demo(project, ["--max_usd", f"{cost['expected_usd'] * 0.5:.6f}"])
+    assert low.code == 3 and "the money cap is reached" in low.output and "raise --max_usd" in low.output
+    assert 0 < bill(project)[0] < 270
+    between = (cost["expected_usd"] + cost["worst_usd"]) / 2
+    assert cost["expected_usd"] < between < cost["worst_usd"]
+    done = run_demo(project, ["--max_usd", f"{between:.6f}"])
+    assert done.code == 0, done.output
+    assert bill(project) == (270, 270)
