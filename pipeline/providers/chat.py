@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from pipeline.base.rows import Failure, Outcome, ResultRow, Usage
+from pipeline.providers.http import redact
 
 TRUNCATED = frozenset({"length", "max_tokens", "max_output_tokens", "model_length", "model_context_window_exceeded"})
 FILTERED = frozenset({"content_filter", "content_policy_violation", "content_filtered", "safety"})
@@ -81,8 +82,8 @@ def failed_row(
         outcome="filtered" if code in FILTERED else "failed",
         request_id=request_id,
         usage=usage or Usage(),
-        error=Failure(code=code, message=message),
-        raw=None if raw is None else clean(raw),
+        error=Failure(code=code, message=redact(message)),  # servers echo keys
+        raw=None if raw is None else redact(clean(raw)),
     )
 
 

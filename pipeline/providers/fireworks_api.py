@@ -13,7 +13,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from pipeline.base.errors import ConfigError
-from pipeline.providers.http import HttpFault, fault_of, provider_clock, put_file, require_safe_url
+from pipeline.providers.http import HttpFault, fault_of, provider_clock, put_file, redact, require_safe_url
 
 Body = dict[str, Any]
 EXPIRED_URL = (400, 401, 403, 404, 410)
@@ -139,7 +139,7 @@ class FireworksApi:
         text = response.http_response.text
         if not _is_object(text):
             raise HttpFault(
-                f"{what}: not a JSON object: {text[:100]!r}", status=response.http_response.status_code, body=text, garbled=True
+                f"{what}: not a JSON object: {redact(text)[:100]!r}", status=response.http_response.status_code, body=text, garbled=True
             )
         return json.loads(text), provider_clock(response.headers)
 

@@ -73,7 +73,8 @@ def fault_of(error: Exception, what: str) -> HttpFault:
     except Exception as unreadable:  # noqa: BLE001 - a body torn on its way is still an answer with a status; each client raises its own kind
         body = f"(unreadable body: {type(unreadable).__name__})"
     status = int(response.status_code)
-    return HttpFault(f"{what}: HTTP {status}: {body[:500]}", status=status, body=body, retry_after=retry_after(response.headers))
+    said = redact(body)[:500]  # in this order: half a key is none that could be recognised
+    return HttpFault(f"{what}: HTTP {status}: {said}", status=status, body=body, retry_after=retry_after(response.headers))
 
 
 @dataclass(frozen=True)
@@ -150,10 +151,15 @@ def _http_date(text: str | None) -> float | None:
 
 
 def redact(text: str) -> str:
-    """`text` without keys: what follows `Bearer`, `api_key=` and the like, signed queries, and the value of any `*_API_KEY` variable."""
+    """`text` without keys: what follows `Bearer`, `api_key=` and the like, signed queries, and the values of the variables that hold keys
+    (`*_API_KEY`, `*_TOKEN`, `*_SECRET`, and each header of `*_CUSTOM_HEADERS`)."""
     for name, value in os.environ.items():
-        if name.endswith(("_API_KEY", "_TOKEN", "_SECRET")) and len(value) >= 6:
-            text = text.replace(value, HIDDEN)
+        secrets = [value] if name.endswith(("_API_KEY", "_TOKEN", "_SECRET")) else []
+        if name.endswith("_CUSTOM_HEADERS"):
+            secrets = [line.partition(":")[2].strip() for line in value.splitlines()]
+        for secret in secrets:
+            if len(secret) >= 6:
+                text = text.replace(secret, HIDDEN)
     return _MARKED_SECRET.sub(lambda m: m.group(1) + HIDDEN, text)
 
 

@@ -137,13 +137,13 @@ class OpenAICompatibleProvider(LiveProvider):
         except ValueError:
             value = None
         if not isinstance(value, dict):
-            raise Transient(f"the reply is no JSON object but {reply.content[:60]!r}", code="garbled")
+            raise Transient(f"the reply is no JSON object but {redact(reply.text)[:60]!r}", code="garbled")
         return value
 
     def _refusal(self, row: RequestRow, reply: Any) -> ResultRow:
         status, error = reply.status_code, _error_of(reply)
         code, message = error_parts(error, f"http_{status}")
-        fact = redact(f"{bare_url(self.base_url)}: HTTP {status} {code}: {message[:300]}")
+        fact = f"{bare_url(self.base_url)}: HTTP {status} {code}: {redact(message)[:300]}"
         if status in (401, 403):
             raise StepError(fact, remedy="Set $OPENAI_COMPATIBLE_API_KEY to a key that this server takes.")
         if status == 402 or code in OUT_OF_MONEY:
@@ -188,4 +188,4 @@ def _error_of(reply: Any) -> Any:
     try:
         return worded(json.loads(reply.content.decode("utf-8")))
     except ValueError:
-        return reply.text[:300]
+        return redact(reply.text)[:300]

@@ -21,12 +21,14 @@ from pipeline.base.errors import AbidingError, ConfigError, StepError
 from pipeline.base.rows import Failure, ResultRow
 from pipeline.base.schemas import parse_json
 from pipeline.providers.chat import error_parts
-from pipeline.providers.http import HttpFault, Patience, fault_of, patiently, provider_clock, require_safe_url
-from pipeline.providers.protocol import Ambiguous, NoRoomNow, Rejected
+from pipeline.providers.http import HttpFault, Patience, fault_of, patiently, provider_clock, redact, require_safe_url
+from pipeline.providers.protocol import Ambiguous, Barred, NoRoomNow, Rejected
 
 SPOOL_BYTES = 1 << 25
 """Downloads up to this many bytes stay in memory."""
 OUT_OF_MONEY = frozenset({"insufficient_quota", "billing_error", "billing_hard_limit_reached"})
+_SAYS_NO_MONEY = re.compile(r"credit balance|spend(ing)? limit|usage limit", re.IGNORECASE)
+"""Anthropic's 400 `invalid_request_error` also covers a spend limit that was reached."""
 _CUSTOM_ID = re.compile(rb'"custom_id"\s*:\s*"([A-Za-z0-9_-]{1,64})"')
 
 
@@ -49,7 +51,7 @@ class Remote:
         """The JSON object of a safe call, and the server's clock (seconds since 1970). Retries within the deadline.
 
         `call` returns the SDK's raw response. A status in `over` says that there is nothing to do: an empty object.
-        Raises Gone on 404, Rejected for a bad key and the like, StepError when faults persist.
+        Raises Gone on 404, Barred for a bad key and the like, StepError when faults persist.
         """
         try:
             return patiently(lambda: self._object(what, call), self.patience)
@@ -61,7 +63,7 @@ class Remote:
     def create(self, what: str, call: Callable[[], Any], *, rows_inline: bool = False) -> dict[str, Any]:
         """The JSON object of a call that makes something billable: tried once. `rows_inline`: it holds the rows, one may be at fault.
 
-        Raises Rejected or NoRoomNow where the provider surely made nothing, Ambiguous in every other case.
+        Raises Rejected, Barred or NoRoomNow where the provider surely made nothing, Ambiguous in every other case.
         """
         try:
             made, _ = self._object(what, call)
@@ -119,7 +121,7 @@ class Remote:
         except ValueError:
             value = None
         if not isinstance(value, dict):
-            start = data[:60].decode("utf-8", "replace")
+            start = redact(data[:2000].decode("utf-8", "replace"))[:60]
             raise HttpFault(f"{what}: the reply is no JSON object but {start!r}", status=response.status_code, garbled=True)
         return value, provider_clock(headers)
 
@@ -180,9 +182,9 @@ def _verdict(what: str, fault: HttpFault, create: bool = False, splittable: bool
     """The error that says what a refusal means for the run."""
     status, fact = fault.status, said(what, fault)
     if status in (401, 403):
-        return Rejected(fact, remedy="Check the API key and what it may do.")
-    if status == 402 or code_of(fault) in OUT_OF_MONEY:
-        return Rejected(fact, remedy="Add credit to the account, then run again.")
+        return Barred(fact, remedy="Check the API key and what it may do.")
+    if status == 402 or code_of(fault) in OUT_OF_MONEY or (status == 400 and _SAYS_NO_MONEY.search(fact)):
+        return Barred(fact, remedy="Add credit to the account, then run again.")
     if status == 413:
         return Rejected(fact, remedy="Lower lines_per_part or provider.max_bytes.")
     if create:
