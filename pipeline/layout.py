@@ -35,6 +35,11 @@ class ShardPaths:
         return self.folder / "submission.json"
 
     @property
+    def submission_twin(self) -> Path:
+        """The same once more, beside the requests: `batch_inputs/<unit>/t0_p00.submission.json`, for the day when the other is lost."""
+        return self.rows.with_name(f"{self.rows.stem}.submission.json")
+
+    @property
     def results(self) -> Path:
         """The answers, one row per request: `results.jsonl`."""
         return self.folder / "results.jsonl"

@@ -34,11 +34,13 @@ def test_the_same_seed_damages_alike(bench: Bench) -> None:
 
 def test_the_bench_sees_a_second_bill(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     """A client that does not look before it creates pays twice when the record of its job is damaged, and the bench says so."""
+    from pipeline.layout import ShardPaths
     from pipeline.providers.simulated import SimulatedProvider
     from pipeline.records.answers import AnswerStore
 
     monkeypatch.setattr(SimulatedProvider, "find", lambda *_args: None)
     monkeypatch.setattr(AnswerStore, "get", lambda *_args: {})
+    monkeypatch.setattr(ShardPaths, "submission_twin", ShardPaths.submission)  # no twin to fall back on
     monkeypatch.setattr(fuzz_records, "KINDS", ("submission.json",))
     found = [wrong for seed in range(12) for wrong in bench.round(random.Random(seed))[2]]
     assert any("billed twice" in wrong for wrong in found)

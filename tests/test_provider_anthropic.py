@@ -14,7 +14,7 @@ from pipeline.base.errors import ConfigError, StepError
 from pipeline.providers.anthropic_batch import AnthropicBatchProvider
 from pipeline.providers.anthropic_wire import NEW_VERSION, OLD_VERSION, mark_of, params_of, row_number, wire_id
 from pipeline.providers.http import Patience
-from pipeline.providers.protocol import Ambiguous, JobState, NoRoomNow, Rejected, Submission, submit
+from pipeline.providers.protocol import Ambiguous, Barred, JobState, NoRoomNow, Rejected, Submission, submit
 from tests.servers.harness import ServerProcess
 from tests.submissions import Recorder, deliver, request, submission, until_final
 
@@ -398,8 +398,9 @@ def test_looks_and_downloads_outlast_faults(server: ServerProcess, tmp_path: Pat
     ("kind", "status", "raised", "text"),
     [
         ("rate_limit_error", 429, NoRoomNow, "429"),
-        ("billing_error", 402, Rejected, "Add credit"),
-        ("authentication_error", 401, Rejected, "Check the API key"),
+        ("billing_error", 402, Barred, "Add credit"),
+        ("invalid_request_error: your credit balance is too low", 400, Barred, "Add credit"),
+        ("authentication_error", 401, Barred, "Check the API key"),
         ("request_too_large", 413, Rejected, "lines_per_part"),
         ("overloaded_error", 529, Ambiguous, "529"),
     ],

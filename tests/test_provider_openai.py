@@ -13,7 +13,7 @@ import pytest
 from pipeline.base.errors import ConfigError, StepError
 from pipeline.providers.http import Patience
 from pipeline.providers.openai_batch import OpenAIBatchProvider
-from pipeline.providers.protocol import Ambiguous, JobState, NoRoomNow, Rejected, Submission, submit
+from pipeline.providers.protocol import Ambiguous, Barred, JobState, NoRoomNow, Rejected, Submission, submit
 from tests.servers.harness import ServerProcess
 from tests.submissions import Recorder, deliver, request, submission, until_final
 
@@ -253,6 +253,26 @@ def test_the_list_is_paged_until_it_is_older_than_the_intent(server: ServerProce
 # ------------------------------------------------------------------------------------------------------ what goes wrong
 
 
+@pytest.mark.parametrize("status", ["completed", "expired", "cancelled"])
+def test_answers_whose_file_is_not_there_yet_are_not_missing(server: ServerProcess, tmp_path: Path, status: str) -> None:
+    """The error file came first: rows that OpenAI counts as completed were paid, and must not be sent again."""
+    batch = BATCH.replace('"output_file_id":"file-.."', '"output_file_id":null').replace('"error_file_id":null', '"error_file_id":"err"')
+    batch = batch.replace('"status":"completed"', f'"status":"{status}"')
+    server.options(replay={"GET /v1/batches/b1": batch, "GET /v1/files/err/content": HTTP_FAILURE})
+    with pytest.raises(StepError, match="not there yet"):
+        list(provider().fetch({"job": "b1"}, submission(tmp_path, 3)))
+
+
+def test_a_failed_batch_that_has_answers_is_read(server: ServerProcess, tmp_path: Path) -> None:
+    """No source shows one; should it come, its answers were paid for."""
+    failed = BATCH.replace('"status":"completed"', '"status":"failed"').replace('"output_file_id":"file-.."', '"output_file_id":"out"')
+    failed = failed.replace('"completed":19', '"completed":1')
+    server.options(replay={"GET /v1/batches/b1": failed, "GET /v1/files/out/content": SUCCESS})
+    sub = submission(tmp_path, 3)
+    assert provider().poll({"job": "b1"}, sub).state is JobState.ENDED
+    assert [row.custom_id for row in provider().fetch({"job": "b1"}, sub)] == ["r1"]
+
+
 def test_a_full_queue_means_later(server: ServerProcess, tmp_path: Path) -> None:
     """The enqueued-token limit fails the batch asynchronously: nothing ran, send it again later."""
     server.faults({"kind": "token_limit"})
@@ -375,8 +395,8 @@ def test_a_torn_download_never_passes_for_missing_rows(server: ServerProcess, tm
     ("error", "status", "kind", "text"),
     [
         ({"message": "Rate limit reached", "type": "requests", "code": "rate_limit_exceeded"}, 429, NoRoomNow, "Rate limit"),
-        ({"message": "You exceeded your quota", "type": "insufficient_quota", "code": "insufficient_quota"}, 429, Rejected, "Add credit"),
-        ({"message": f"Incorrect API key provided: {KEY}", "code": "invalid_api_key"}, 401, Rejected, "Check the API key"),
+        ({"message": "You exceeded your quota", "type": "insufficient_quota", "code": "insufficient_quota"}, 429, Barred, "Add credit"),
+        ({"message": f"Incorrect API key provided: {KEY}", "code": "invalid_api_key"}, 401, Barred, "Check the API key"),
         ({"message": "The model `m` does not exist", "code": "model_not_found"}, 404, Rejected, "model_not_found"),
         ({"message": "bad gateway"}, 503, Ambiguous, "503"),
     ],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import threading
 import time
 from collections.abc import Iterable
@@ -15,7 +16,7 @@ from pipeline.base.rows import RequestRow, Usage
 from pipeline.providers.money import token_bounds, worst_usd
 from pipeline.providers.protocol import Ambiguous, JobState, JobStatus, Limits, NoRoomNow, Submission
 from pipeline.records.answers import AnswerStore
-from pipeline.records.lock import RunLock
+from pipeline.records.lock import RunLock, holder
 from pipeline.records.submission import SubmissionRecord
 from tests.desk import PRICE, Office, Remote, Scripted, answer, finish, office
 from tests.submissions import request
@@ -152,6 +153,36 @@ def test_no_room_now_collects_others_meanwhile_and_then_sends(tmp_path: Path) ->
     desk.provider.before_create = full
     finish(desk.queue(a=rows(1), b=rows(2)))
     assert refused and desk.remote.asked() == {"1": 1, "2": 1}
+
+
+def test_a_wait_that_nobody_would_sit_out_stops_resumably(tmp_path: Path) -> None:
+    desk = office(tmp_path)
+
+    def come_back_in_a_week(_submission: Submission) -> None:
+        raise NoRoomNow("429", retry_after=604800.0)
+
+    desk.provider.before_create = come_back_in_a_week
+    with pytest.raises(Stopped, match=r"asks to wait 604800 s.*Run again later"):
+        finish(desk.queue(a=rows(1)))
+    desk.provider.before_create = lambda submission: None
+    finish(desk.again().queue(a=rows(1)))
+    assert desk.remote.asked() == {"1": 1}
+
+
+def test_finished_jobs_are_collected_while_the_provider_asks_to_wait(tmp_path: Path) -> None:
+    desk = office(tmp_path)
+    queue = desk.queue(a=rows(1), b=rows(2))
+    queue.submit("a/t0_p00")
+    published: list[bool] = []
+
+    def busy_once(_submission: Submission) -> None:
+        published.append(queue.shards["a/t0_p00"].published)
+        if len(published) == 1:
+            raise NoRoomNow("429", retry_after=0.3)
+
+    desk.provider.before_create = busy_once
+    queue.submit("b/t0_p00")
+    assert published == [False, True]
 
 
 def test_a_stop_while_there_is_no_room_is_heard(tmp_path: Path) -> None:
@@ -330,6 +361,44 @@ def test_claims_of_a_dead_run_that_sent_nothing_are_taken_over(tmp_path: Path) -
     with pytest.raises(Stopped, match="money cap"):
         finish(desk.queue(a=rows(1)))
     finish(other_run(desk, cap=None).queue(z=rows(1)))
+    assert desk.remote.asked() == {"1": 1}
+
+
+def test_claims_are_freed_under_the_lock_of_their_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run that came to life between the look and the release would send what is then sent again."""
+    desk = office(tmp_path, cap=0.0)
+    with pytest.raises(Stopped, match="money cap"):
+        finish(desk.queue(a=rows(1)))
+    held, release = [], AnswerStore.release
+
+    def watched(self: AnswerStore, owner: str) -> None:
+        held.append((owner, holder(tmp_path / "run_r1" / ".run.lock") is not None))
+        release(self, owner)
+
+    monkeypatch.setattr(AnswerStore, "release", watched)
+    finish(other_run(desk, cap=None).queue(z=rows(1)))
+    assert held[0] == ("r1/a/t0_p00", True)
+    assert holder(tmp_path / "run_r1" / ".run.lock") is None
+
+
+def test_a_deleted_run_is_not_made_anew_to_look_at_it(tmp_path: Path) -> None:
+    desk = office(tmp_path, cap=0.0)
+    with pytest.raises(Stopped, match="money cap"):
+        finish(desk.queue(a=rows(1)))
+    shutil.rmtree(tmp_path / "run_r1")
+    finish(other_run(desk, cap=None).queue(z=rows(1)))
+    assert desk.remote.asked() == {"1": 1} and not (tmp_path / "run_r1").exists()
+
+
+def test_a_dead_run_that_lost_its_record_is_still_not_paid_for_again(tmp_path: Path) -> None:
+    """Its submission.json was deleted while its job was under way: the twin says so."""
+    desk = office(tmp_path)
+    first = desk.queue(a=rows(1))
+    first.submit("a/t0_p00")
+    first.close()
+    desk.paths("a").submission.unlink()
+    with pytest.raises(Stopped, match="run r1 has sent some"):
+        finish(other_run(desk).queue(z=rows(1)))
     assert desk.remote.asked() == {"1": 1}
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from pipeline.base.errors import StepError
 from pipeline.base.rows import Failure, RequestRow, ResultRow
-from pipeline.providers.protocol import JobState, JobStatus, Rejected, Submission
+from pipeline.providers.protocol import Ambiguous, Barred, Ids, JobState, JobStatus, Rejected, Submission
 from pipeline.providers.shard import HOPELESS
 from tests.desk import Scripted, answer, finish, office
 from tests.submissions import request
@@ -78,6 +78,28 @@ def test_retry_failed_asks_only_what_was_given_up(tmp_path: Path) -> None:
     assert texts(desk.results("u")) == ["to 0", "to 1", "at last", "to 3"]
 
 
+@pytest.mark.parametrize("damage", ["cut", "torn", "deleted"])
+def test_retry_failed_after_results_and_store_were_lost_asks_only_what_was_given_up(tmp_path: Path, damage: str) -> None:
+    """What results.jsonl no longer says, the finished jobs do."""
+    desk = office(tmp_path, max_attempts=1)
+    desk.provider.rows_of = lambda job, rows: [failed(r) if r.place.item_id == "2" else answer(r) for r in rows]
+    finish(desk.queue(u=4))
+    path, lines = desk.paths("u").results, desk.paths("u").results.read_bytes().splitlines(keepends=True)
+    if damage == "deleted":
+        path.unlink()
+    else:
+        path.write_bytes(lines[0] + (lines[1][:20] if damage == "torn" else b""))
+    for stale in tmp_path.glob("answers.db*"):
+        stale.unlink()
+    kept, first = desk.provider.rows_of, next(iter(desk.remote.jobs))
+    desk.provider.rows_of = lambda job, rows: kept(job, rows) if job == first else [answer(r, text="at last") for r in rows]
+    queue = desk.again().queue(u=4)
+    queue.shards["u/t0_p00"].retry_failed()
+    finish(queue)
+    assert desk.remote.asked() == {"0": 1, "1": 1, "2": 2, "3": 1}
+    assert texts(desk.results("u")) == ["to 0", "to 1", "at last", "to 3"]
+
+
 def test_duplicated_rows_count_once_and_the_choice_does_not_depend_on_their_order(tmp_path: Path) -> None:
     chosen = []
     for turn in (1, -1):
@@ -87,8 +109,15 @@ def test_duplicated_rows_count_once_and_the_choice_does_not_depend_on_their_orde
         ]  # type: ignore[misc]
         finish(desk.queue(u=3))
         chosen.append(texts(desk.results("u")))
+        desk.paths("u").results.unlink()
+        for stale in desk.folder.glob("answers.db*"):
+            stale.unlink()
+        again = desk.again().queue(u=3)
+        again.shards["u/t0_p00"].recollect()
+        finish(again)
+        chosen.append(texts(desk.results("u")))
         assert json.loads(desk.paths("u").submission.read_text())["attempts"][0]["duplicates"] == 6
-    assert chosen == [["a"] * 3] * 2
+    assert chosen == [["a"] * 3] * 4
 
 
 def test_foreign_rows_are_counted_and_thrown_away(tmp_path: Path) -> None:
@@ -151,6 +180,45 @@ def test_refusal_that_is_nobodys_fault_stops_at_once(tmp_path: Path) -> None:
     desk.provider.before_create = lambda submission: None
     finish(desk.again().queue(u=3))
     assert set(desk.remote.billed.values()) == {1}
+    assert [len(rows) for _key, rows in desk.remote.jobs.values()] == [3], "nothing was at fault in the rows: they are not split"
+
+
+@pytest.mark.parametrize("refusal", [Rejected("that id holds other work"), Barred("401: bad key")])
+def test_a_refused_look_settles_nothing(tmp_path: Path, refusal: StepError) -> None:
+    """The job was made and its reply lost; then the key is refused. Settling the attempt here would forget a job that is paid for."""
+    desk = office(tmp_path)
+    find = desk.provider.find
+    answers: list[StepError | None] = [None, refusal]
+
+    def look(submission: Submission, ids: Ids) -> Ids | None:
+        if answers and (fault := answers.pop(0)) is not None:
+            raise fault
+        return find(submission, ids)
+
+    def lose_the_reply(_submission: Submission) -> None:
+        raise Ambiguous("reset")
+
+    desk.provider.find = look  # type: ignore[method-assign]
+    desk.provider.after_create = lose_the_reply
+    with pytest.raises(StepError, match=refusal.fact):
+        finish(desk.queue(u=3))
+    finish(desk.again().queue(u=3))
+    assert desk.remote.asked() == {"0": 1, "1": 1, "2": 1}
+
+
+def test_an_account_turned_away_keeps_the_promise(tmp_path: Path) -> None:
+    desk = office(tmp_path)
+
+    def no_credit(_submission: Submission) -> None:
+        raise Barred("402: no credit")
+
+    desk.provider.before_create = no_credit
+    for _ in range(3):
+        with pytest.raises(StepError, match="no credit"):
+            finish(desk.again().queue(u=4))
+    desk.provider.before_create = lambda submission: None
+    finish(desk.again().queue(u=4))
+    assert len(json.loads(desk.paths("u").submission.read_text())["attempts"]) == len(desk.remote.jobs) == 1
 
 
 def test_lost_job_is_sent_anew(tmp_path: Path) -> None:
@@ -196,9 +264,11 @@ def _job_1_forgets_some(desk) -> None:  # type: ignore[no-untyped-def]
     desk.provider.rows_of = lambda job, rows: [answer(r) for r in rows if job != "job-1" or int(r.place.item_id) < 4]
 
 
+@pytest.mark.parametrize("twin", [True, False])
 @pytest.mark.parametrize("damage", ["{", None])
 @pytest.mark.parametrize("moment", ["flying", "follow-up flying", "published"])
-def test_lost_submission_record_bills_nothing_again(tmp_path: Path, damage: str | None, moment: str) -> None:
+def test_lost_submission_record_bills_nothing_again(tmp_path: Path, damage: str | None, moment: str, twin: bool) -> None:
+    """With its twin nothing at all is lost; without, the history of attempts is, and the jobs are found by their names."""
     desk = office(tmp_path)
     _job_1_forgets_some(desk)
     queue = desk.queue(u=6)
@@ -212,10 +282,15 @@ def test_lost_submission_record_bills_nothing_again(tmp_path: Path, damage: str 
     if moment == "published":
         queue.wait("u/t0_p00")
     queue.close()
-    path = desk.paths("u").submission
+    path, before = desk.paths("u").submission, json.loads(desk.paths("u").submission.read_text())
     path.write_text(damage) if damage else path.unlink()
+    if not twin:
+        desk.paths("u").submission_twin.unlink()
     later = desk.again()
-    finish(later.queue(u=6))
+    restored = later.queue(u=6)
+    if twin:
+        assert json.loads(path.read_text()) == before
+    finish(restored)
     assert desk.remote.asked() == {"0": 1, "1": 1, "2": 1, "3": 1, "4": 2, "5": 2}
     assert texts(later.results("u")) == [f"to {n}" for n in range(6)]
     assert bool(damage) == any("submission.json was corrupt" in n for n in later.notices)

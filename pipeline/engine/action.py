@@ -86,7 +86,7 @@ class Action:
         if self.step not in FAMILY_STEPS or not self.session.run.options.retry_failed:
             return False
         try:
-            return bool(SubmissionRecord.load(self.session.run.shard_paths(self.ctx.the_shard).submission)["failed"])
+            return bool(SubmissionRecord.load(self.session.run.shard_paths(self.ctx.the_shard))["failed"])
         except (FileNotFoundError, ManifestError):
             return True
 
@@ -111,7 +111,7 @@ class Action:
     def _why_shard(self) -> str | None:
         this, ref = self.session.run, self.ctx.the_shard
         try:
-            record = SubmissionRecord.load(this.shard_paths(ref).submission)
+            record = SubmissionRecord.load(this.shard_paths(ref))
         except FileNotFoundError:
             return "not sent yet"
         except ManifestError:

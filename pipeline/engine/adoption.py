@@ -214,7 +214,7 @@ def _write_shard(
             f.writelines(encode(row) + b"\n" for row in rows)
     sha256 = sha256_file(paths.rows)
     record = SubmissionRecord.new(
-        paths.submission, unit=unit, key=part, sha256=sha256, requests=len(requests), generation=0, provider=run.experiment.provider
+        paths, unit=unit, key=part, sha256=sha256, requests=len(requests), generation=0, provider=run.experiment.provider
     )
     failed = {r.custom_id: f"{r.error.code}: {r.error.message}"[:500] for r in results if r.error}
     at, manifest = old.manifest["timestamps"]["created_at"], old.manifest

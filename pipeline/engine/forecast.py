@@ -105,7 +105,7 @@ def _forecast(session: Session, ref: ShardRef, store: AnswerStore, generation: i
     f = Forecast(requests=ref.requests)
     record: SubmissionRecord | None
     try:
-        record = SubmissionRecord.load(paths.submission)
+        record = SubmissionRecord.either(paths)
         if record["shard"]["sha256"] != ref.sha256 or record["generation"] != generation:
             record = None
     except (FileNotFoundError, ManifestError):

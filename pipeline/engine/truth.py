@@ -104,7 +104,7 @@ def _jobs(session: Session, trial: Trial) -> tuple[dict[str, list[str]], dict[st
         slug = temp_slug(ref.temp)
         key = f"{slug}_{condition}_{ref.key.removeprefix(slug + '_')}"
         try:
-            record = SubmissionRecord.load(session.run.shard_paths(ref).submission)
+            record = SubmissionRecord.load(session.run.shard_paths(ref))
         except FileNotFoundError:
             status[key] = "pending"
             continue

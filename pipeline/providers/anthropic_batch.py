@@ -31,7 +31,7 @@ from pipeline.providers.anthropic_wire import (
 )
 from pipeline.providers.checks import row_faults
 from pipeline.providers.http import Patience, bare_url, same_origin
-from pipeline.providers.protocol import Ids, JobState, JobStatus, Limits, NoRoomNow, Provider, Rejected, Submission
+from pipeline.providers.protocol import Barred, Ids, JobState, JobStatus, Limits, NoRoomNow, Provider, Rejected, Submission
 from pipeline.providers.sdk import Gone, Remote, require_env, rows_of, sdk, text_of, unreadable_row
 
 
@@ -121,7 +121,7 @@ class AnthropicBatchProvider(Provider):
                 ),
                 rows_inline=True,
             )
-        except (Rejected, NoRoomNow):
+        except (Rejected, Barred, NoRoomNow):
             record({**self._begun.pop(submission.key), "create_sent_at": None})
             raise
         return {**self._begun[submission.key], "job": made["id"]}

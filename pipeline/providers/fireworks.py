@@ -24,7 +24,7 @@ from pipeline.providers import firectl
 from pipeline.providers import fireworks_wire as wire
 from pipeline.providers.fireworks_api import EXPIRED_URL, Body, FireworksApi
 from pipeline.providers.http import HttpFault, Patience, bare_url, download, patiently
-from pipeline.providers.protocol import Ambiguous, Ids, JobState, JobStatus, Limits, NoRoomNow, Provider, Rejected, Submission
+from pipeline.providers.protocol import Ambiguous, Barred, Ids, JobState, JobStatus, Limits, NoRoomNow, Provider, Rejected, Submission
 
 log = logging.getLogger(__name__)
 
@@ -35,12 +35,15 @@ UPLOAD_BYTES = 150_000_000
 NUMBERS = {"upload_bytes", "ready_seconds", "look_seconds", "retry_seconds", "retry_attempts", "retry_wait_seconds"}
 OPTIONS = NUMBERS | {"job", "output_dataset", "roles"}
 OURS = {"model", "inputDatasetId", "outputDatasetId", "continuedFromJobName", "inferenceParameters", "displayName"}
-REFUSED = {
+BARRED = {
     401: "Check FIREWORKS_API_KEY.",
     402: "Check the account's payment method.",
     403: "Check FIREWORKS_API_KEY and the account id.",
-    404: "Check the model's name (accounts/fireworks/models/...) and the account id.",
     412: "The account may be suspended: see the Fireworks console.",
+}
+ANEW = "Use --fresh to send these requests under new ids."
+REFUSED = {
+    404: "Check the model's name (accounts/fireworks/models/...) and the account id.",
     413: "Lower provider.max_bytes, so that the shard is split.",
 }
 
@@ -105,7 +108,11 @@ class FireworksProvider(Provider):
             try:
                 job = self._api.create_job(ids["account"], ids["job"], {**fields, **output, **self._job_fields})
             except HttpFault as fault:
-                if output and not fault.ambiguous and "output" in fault.body.lower() and self.find(submission, ids) is None:
+                of_output = bool(output) and not fault.ambiguous and "output" in fault.body.lower()
+                gone = (of_output or _exists(fault)) and self.find(submission, ids) is None
+                if gone and self._output_there(ids):
+                    return ids  # the job's record is gone, its answers are there, and were paid for
+                if gone and of_output:
                     log.warning("Fireworks did not take the output dataset's id (%s); it will choose one", fault.fact)
                     continue
                 if fault.ambiguous or _exists(fault):
@@ -125,13 +132,18 @@ class FireworksProvider(Provider):
         if (model and model != wire.short(wanted)) or (dataset and dataset != ids["input_dataset"]) or other_precision:
             raise Rejected(
                 f"the Fireworks job {ids['job']} holds other work (model {model}, input dataset {dataset}, precision {precision})",
-                remedy="Use --fresh to send these requests under new ids.",
+                remedy=ANEW,
             )
 
     def _provide_dataset(self, submission: Submission, ids: Ids) -> None:
         """Make the input dataset exist and be READY. One that is still UPLOADING is uploaded again: its bytes are the same."""
         account, dataset = ids["account"], ids["input_dataset"]
-        if _state(patiently(lambda: self._dataset_there(account, dataset, submission.count), self._patience)) != "READY":
+        there = patiently(lambda: self._dataset_there(account, dataset, submission.count), self._patience)
+        if str(there.get("exampleCount") or submission.count) != str(submission.count):
+            raise Rejected(
+                f"the Fireworks dataset {dataset} holds other rows ({there['exampleCount']}, not {submission.count})", remedy=ANEW
+            )
+        if _state(there) != "READY":
             if (account, dataset) not in self._uploaded:  # a slow validation is not begun anew by us
                 self._upload(submission, account, dataset)
             self._await_ready(account, dataset)
@@ -190,7 +202,7 @@ class FireworksProvider(Provider):
         try:
             return patiently(lambda: self._api.job(ids["account"], ids["job"]), self._patience)
         except HttpFault as fault:
-            raise StepError(fault.fact, remedy=REFUSED.get(fault.status or 0, "Run again later: nothing is lost.")) from fault
+            raise StepError(fault.fact, remedy=BARRED.get(fault.status or 0, "Run again later: nothing is lost.")) from fault
 
     def _output_there(self, ids: Ids) -> bool:
         return patiently(lambda: self._api.dataset(ids["account"], ids["output_dataset"]), self._patience) is not None
@@ -235,6 +247,7 @@ class FireworksProvider(Provider):
         ids, owed = _learned(ids, job or {}), job is not None and wire.owes_results(job)
         sums: dict[str, str] = {}
         looks = itertools.count()
+        announced, lines, short = wire.announced_rows(job or {}), dict[str, int](), set[int]()
 
         def attempt() -> None:
             urls = self._api.download_urls(ids["account"], ids["output_dataset"])
@@ -243,14 +256,21 @@ class FireworksProvider(Provider):
             for number, (name, url) in enumerate(sorted((urls or {}).items())):
                 if name not in got:
                     path = _temporary(beside, f"output{number}")
-                    self._download_one(name, url, path, sums)
+                    lines[name] = self._download_one(name, url, path, sums)
                     got[name] = path
+            if (found := sum(lines.values())) < announced and found not in short:
+                short.add(found)  # cut between two lines on the way? What comes a second time is really so
+                for path in got.values():
+                    path.unlink()
+                got.clear()
+                raise HttpFault(f"download: {found} rows came of {announced} announced", status=200, garbled=True)
 
         patiently(attempt, self._patience, also=EXPIRED_URL)
         if owed and not any(path.stat().st_size for path in got.values()):
             raise StepError(f"the job {ids['job']} says that it has answers, but its output dataset is empty")
 
-    def _download_one(self, name: str, url: str, path: Path, sums: dict[str, str]) -> None:
+    def _download_one(self, name: str, url: str, path: Path, sums: dict[str, str]) -> int:
+        """Download one file; returns its number of lines."""
         timeout = float(self._settings.get("timeout_seconds", 60))
         digest = download(url, path, what=f"download {name}", timeout=timeout)
         bad, lines = wire.unreadable_lines(path)
@@ -260,6 +280,7 @@ class FireworksProvider(Provider):
             sums[name] = digest
             path.unlink()
             raise HttpFault(f"download {name}: {bad} of {lines} lines are not JSON", status=200, garbled=True)
+        return lines
 
     def _by_firectl(self, ids: Ids, folder: Path, reason: StepError) -> dict[str, Path]:
         if not folder.exists():
@@ -327,7 +348,9 @@ def _exists(fault: HttpFault) -> bool:
     return fault.status == 409 or (fault.status == 400 and ("already exists" in body or "already_exists" in body))
 
 
-def _refusal(fault: HttpFault) -> Rejected | NoRoomNow:
+def _refusal(fault: HttpFault) -> Rejected | Barred | NoRoomNow:
     if fault.status == 429:
         return NoRoomNow(fault.fact, retry_after=fault.retry_after)
+    if fault.status in BARRED:
+        return Barred(fault.fact, remedy=BARRED[fault.status])
     return Rejected(fault.fact, remedy=REFUSED.get(fault.status or 0), splittable=fault.status == 413)

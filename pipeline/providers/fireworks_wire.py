@@ -227,6 +227,11 @@ def has_answers(job: Mapping[str, Any]) -> bool:
     return bool(_progress(job, "successfullyProcessedRequests") or _progress(job, "outputRows"))
 
 
+def announced_rows(job: Mapping[str, Any]) -> int:
+    """How many rows the job says its result files hold, at least; 0 where it does not say."""
+    return max(_progress(job, "outputRows") or 0, _progress(job, "successfullyProcessedRequests") or 0)
+
+
 def dataset_problem(dataset: Mapping[str, Any]) -> str:
     """What Fireworks finds wrong with an uploaded dataset, '' where it finds nothing."""
     status = dataset["status"] if isinstance(dataset.get("status"), dict) else {}

@@ -20,7 +20,7 @@ from pipeline.base.rows import RequestRow, ResultRow
 from pipeline.providers.checks import row_faults
 from pipeline.providers.http import Patience
 from pipeline.providers.openai_lines import URL, request_line, result_from_line
-from pipeline.providers.protocol import Ids, JobState, JobStatus, Limits, NoRoomNow, Provider, Rejected, Submission
+from pipeline.providers.protocol import Barred, Ids, JobState, JobStatus, Limits, NoRoomNow, Provider, Rejected, Submission
 from pipeline.providers.sdk import Gone, Remote, require_env, rows_of, sdk, unreadable_row
 
 KEY = "submission_key"
@@ -135,7 +135,7 @@ class OpenAIBatchProvider(Provider):
         }
         try:
             made = self._remote.create(f"creating batch {submission.key}", lambda: self._batches.with_raw_response.create(**create))
-        except (Rejected, NoRoomNow):
+        except (Rejected, Barred, NoRoomNow):
             record({**ids, "create_sent_at": None})
             raise
         return {**ids, "job": made["id"]}
@@ -152,6 +152,8 @@ class OpenAIBatchProvider(Provider):
         errors = [error for error in (batch.get("errors") or {}).get("data") or [] if isinstance(error, dict)]
         status = str(batch.get("status"))
         state = STATES.get(status, JobState.RUNNING)
+        if state is JobState.FAILED and _ran(batch):
+            state = JobState.ENDED  # a failed batch has no answers by all we know; should one have some, they were paid for
         return JobStatus(
             state,
             done=(counts.get("completed") or 0) + (counts.get("failed") or 0),
@@ -170,8 +172,9 @@ class OpenAIBatchProvider(Provider):
         batch, _ = self._batch(ids["job"])
         counts = batch.get("request_counts") or {}
         output, errors = batch.get("output_file_id"), batch.get("error_file_id")
-        if batch.get("status") == "completed" and not output and not errors and (counts.get("total") or 0):
-            raise StepError(f"batch {ids['job']} is completed, but its files are not there yet", remedy="Run again in a few minutes.")
+        nothing = batch.get("status") == "completed" and not output and not errors and (counts.get("total") or 0)
+        if nothing or (counts.get("completed") and not output):  # taken for missing, its answers would be paid for again
+            raise StepError(f"batch {ids['job']} is over, but its files are not there yet", remedy="Run again in a few minutes.")
         for file_id, least_rows in ((output, counts.get("completed") or 0), (errors, 0)):
             if file_id:
                 for custom_id, row, line in rows_of(self._download(file_id, least_rows)):
@@ -222,7 +225,7 @@ class OpenAIBatchProvider(Provider):
             batch
             for batch in listed
             if (batch.get("metadata") or {}).get(KEY) == submission.key
-            and batch.get("status") != "failed"
+            and (batch.get("status") != "failed" or _ran(batch))
             and batch.get("id") not in submission.known_jobs
         ]
         if not mine:
@@ -256,6 +259,11 @@ class OpenAIBatchProvider(Provider):
         if not isinstance(made.get("id"), str):
             raise StepError(f"uploading {name}: the reply names no file id", remedy="Nothing was billed: run again.")
         return str(made["id"])
+
+
+def _ran(batch: Mapping[str, Any]) -> bool:
+    """True where rows of the batch were answered."""
+    return bool(batch.get("output_file_id") or (batch.get("request_counts") or {}).get("completed"))
 
 
 def _said(error: Mapping[str, Any]) -> str:

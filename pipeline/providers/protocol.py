@@ -43,6 +43,13 @@ class Rejected(StepError):
         self.bad_custom_id, self.splittable = bad_custom_id, splittable
 
 
+class Barred(StepError):
+    """The provider turns away the account (key, credit, suspension), not this submission: what was promised stays promised.
+
+    Settling it here would forget a job that an earlier create may have made: the next run looks for it under the same key.
+    """
+
+
 class NoRoomNow(AbidingError):
     """The provider takes no more at present (enqueued-token limit, 429 with a long Retry-After): try later."""
 
@@ -143,13 +150,16 @@ class Provider(abc.ABC):
 
     @abc.abstractmethod
     def find(self, submission: Submission, ids: Ids) -> Ids | None:
-        """The job's ids where this submission already has a job, else None. `ids` is what an earlier process recorded."""
+        """The job's ids where this submission already has a job, else None. `ids` is what an earlier process recorded.
+
+        Raises StepError where looking fails. A Rejected from here (that id holds other work) settles nothing: see `submit`.
+        """
 
     @abc.abstractmethod
     def create(self, submission: Submission, ids: Ids, record: Callable[[Ids], None]) -> Ids:
         """Upload and create the job, once, without retrying the create. `record` makes ids learned on the way durable.
 
-        Raises Ambiguous, Rejected or NoRoomNow.
+        Raises Ambiguous, Rejected, Barred or NoRoomNow.
         """
 
     @abc.abstractmethod
@@ -178,9 +188,10 @@ def submit(
     """Get this submission's job, adopting it where it exists and creating it where it does not. The heart of 'never pay twice'.
 
     The caller has made the intent durable before. `record` makes ids durable as they become known. Returns the job's ids.
-    Raises Ambiguous where even renewed looks cannot tell (the next run looks again), Rejected, NoRoomNow.
+    Raises Ambiguous where even renewed looks cannot tell (the next run looks again), Rejected and NoRoomNow where the create surely made
+    nothing, StepError where a look failed or the account is turned away: then nothing is known, and the promise stands.
     """
-    found = provider.find(submission, ids)
+    found = _look(provider, submission, ids)
     if found is not None:
         return found
     try:
@@ -188,7 +199,14 @@ def submit(
     except Ambiguous:
         for delay in provider.look_again_after:
             sleep(delay)
-            found = provider.find(submission, ids)
+            found = _look(provider, submission, ids)
             if found is not None:
                 return found
         raise
+
+
+def _look(provider: Provider, submission: Submission, ids: Ids) -> Ids | None:
+    try:
+        return provider.find(submission, ids)
+    except Rejected as e:  # of the look: that it was refused does not say that there is no job
+        raise StepError(e.fact, where=e.where, remedy=e.remedy) from e

@@ -6,24 +6,23 @@ from __future__ import annotations
 import math
 import random
 import threading
+import time
 from collections.abc import Callable, Iterable
-from pathlib import Path
 
 from pipeline.base.checkpoints import announce
-from pipeline.base.errors import ManifestError, StepError, Stopped
+from pipeline.base.errors import StepError, Stopped
 from pipeline.base.rows import encode
-from pipeline.providers.harvest import harvest
+from pipeline.providers.claims import Claim, look_behind
 from pipeline.providers.money import token_bounds, worst_usd
 from pipeline.providers.protocol import Ambiguous, JobState, JobStatus, Limits, NoRoomNow
 from pipeline.providers.shard import Shard
-from pipeline.records.lock import holder
 from pipeline.records.stop import StopToken
-from pipeline.records.submission import SubmissionRecord
 
 AMBIGUOUS_TRIES = 5
 LOOK_AT_OTHERS = 0.2  # seconds between looks at what another run has under way
 SAFETY = 0.9  # of a byte limit: wire rows differ from ours by a few words each
 NO_ROOM_PATIENCE = 120  # renewed tries, each after a wait, before we ask the person to come back later
+LONGEST_WAIT = 3600.0  # seconds; a provider that asks for more patience stops the run, resumable
 
 
 class Queue:
@@ -180,13 +179,25 @@ class Queue:
             except NoRoomNow as e:
                 refused += 1
                 shard.desk.events.add("no_room", shard=shard.name, message=str(e))
-                if refused >= NO_ROOM_PATIENCE:
-                    raise Stopped(f"{shard.name}: the provider takes no more work at present ({e})", remedy="Run again later.") from e
-                self._look_at_all(but=shard)
-                self._stop.sleep(e.retry_after if e.retry_after is not None else max(0.05, self._poll_seconds))
+                wait = e.retry_after if e.retry_after is not None else max(0.05, self._poll_seconds)
+                if refused >= NO_ROOM_PATIENCE or wait > LONGEST_WAIT:
+                    asked = f"; it asks to wait {wait:.0f} s" if wait > LONGEST_WAIT else ""
+                    raise Stopped(
+                        f"{shard.name}: the provider takes no more work at present ({e}){asked}", remedy="Run again later."
+                    ) from e
+                self._pass_the_time(wait, shard)
             else:
                 self._progress("submitted", shard)
                 return
+
+    def _pass_the_time(self, seconds: float, but: Shard) -> None:
+        """Look at what is in flight, meanwhile and at least once."""
+        end = time.monotonic() + seconds
+        while not self._stop.requested():
+            self._look_at_all(but=but)
+            if (left := end - time.monotonic()) <= 0:
+                return
+            self._stop.sleep(min(left, max(0.05, self._poll_seconds)))
 
     # --- phase poll ------------------------------------------------------------------------------------------------
 
@@ -239,23 +250,10 @@ class Queue:
                 if other is None or not other.in_flight:
                     shard.desk.store.release(owner)
                 continue
-            folder = Path(experiments, f"run_{run_id}")
-            if holder(folder / ".run.lock") is not None:
+            claim = look_behind(owner, experiments, shard.desk, shard.model)
+            if claim is Claim.ALIVE:
                 self._stop.sleep(LOOK_AT_OTHERS)
-                continue
-            try:
-                under_way = SubmissionRecord.load(folder / "answers" / name / "submission.json").open_attempt is not None
-            except FileNotFoundError:
-                under_way = False
-            except ManifestError:
-                under_way = True
-            if not under_way:
-                shard.desk.store.release(owner)
-                continue
-            if shard.desk.provider.live:
-                desk = shard.desk
-                taken = harvest(experiments, owner, desk.store, desk.provider_name, shard.model)
-                desk.events.add("harvested", shard=shard.name, owner=owner, answers=taken)
+            if claim is not Claim.SENT:
                 continue
             raise Stopped(
                 f"{shard.name}: run {run_id} has sent some of these requests and is not running",

@@ -6,6 +6,7 @@ owing -> intent (durable) -> submitted (job exists) -> settled (rows kept) -> ow
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import msgspec
@@ -13,8 +14,9 @@ import msgspec
 from pipeline.base.checkpoints import announce
 from pipeline.base.digests import sha256_file
 from pipeline.base.errors import AbidingError, StepError
-from pipeline.base.files import atomic_writer, write_atomic
+from pipeline.base.files import atomic_writer, put_aside, write_atomic
 from pipeline.base.rows import Failure, RequestRow, ResultRow, encode
+from pipeline.providers.http import redact
 from pipeline.providers.money import worst_usd
 from pipeline.providers.protocol import JobState, JobStatus, Rejected, Submission, submit
 from pipeline.providers.shard_files import Desk, ShardFiles, job_name, reason_of, sweep
@@ -25,6 +27,8 @@ __all__ = ["Desk", "Shard", "job_name"]
 
 TRUNCATION_WARNING = 0.2  # share of truncated answers from which the first finished shard warns
 
+UNBILLED = ("retry_later", "failed", "refused", "dropped_bad_rows", "refused_here")
+"""Outcomes of attempts of which nothing ran."""
 HOPELESS = 4  # lone rows that failed one after another, unnamed, before the cause is sought elsewhere
 
 
@@ -43,20 +47,28 @@ class Shard(ShardFiles):
                 continue
             try:
                 asked = {self.rows[i].custom_id for i in numbers(attempt["rows"], self.requests)}
-                rows = self.desk.provider.fetch(attempt["ids"], self._submission(attempt))
-                self._keep(row for row in rows if row.custom_id in asked and row.outcome != "failed")
+                found: dict[str, ResultRow] = {}
+                for row in self.desk.provider.fetch(attempt["ids"], self._submission(attempt)):
+                    if row.custom_id in asked and row.outcome != "failed":
+                        found[row.custom_id] = _better(row, found.get(row.custom_id))
+                self._keep(found.values())
             except AbidingError as e:
                 self.desk.events.add("recollect_failed", shard=self.name, attempt=attempt["key"], message=str(e))
         self._take_from_damaged()
 
     def retry_failed(self) -> None:
-        """Owe again what was given up."""
-        if self.record["failed"]:
-            failed = set(self.record["failed"])
-            kept = [row for row in self._results() if row.custom_id not in failed] if self.paths.results.exists() else []
-            self._keep(kept)
-            self.record.document.update(failed={}, tries={}, state="owing", results=None)
-            self.record.save()
+        """Owe again what was given up, and only that: where results.jsonl is not what was published, its answers are gathered first."""
+        failed, results = self.record["failed"], self.paths.results
+        if not failed:
+            return
+        if self.published and results.exists() and sha256_file(results) == self.record["results"]["sha256"]:
+            self._keep(row for row in self._results() if row.custom_id not in failed)
+        elif self.published:
+            if results.exists():
+                put_aside(results)
+            self.recollect()
+        self.record.document.update(failed={}, tries={}, state="owing", results=None)
+        self.record.save()
 
     # --- sending -------------------------------------------------------------------------------------------------
 
@@ -174,6 +186,7 @@ class Shard(ShardFiles):
             return None
         submission = self._submission(attempt)
         status = self.desk.provider.poll(attempt["ids"], submission)
+        status = replace(status, message=redact(status.message))
         announce("poll:looked")
         if status.ids:
             self.record.learn(attempt, dict(status.ids))
@@ -208,7 +221,7 @@ class Shard(ShardFiles):
 
     def _settle(self, attempt: dict[str, Any], outcome: str, **facts: Any) -> None:
         reserved, billed = attempt["reserved_usd"], facts.get("billed_usd")
-        if outcome in ("retry_later", "failed", "dropped_bad_rows", "refused_here") and self.price:
+        if outcome in UNBILLED and self.price:
             billed = facts["billed_usd"] = 0.0
         self.record.settle(attempt, outcome, **facts)
         if reserved is not None:
@@ -228,7 +241,8 @@ class Shard(ShardFiles):
                 self._blind, named, splittable = [], [], False
         for custom_id in named:
             self.record["failed"][custom_id] = f"rejected: {message}"[:500]
-        self._settle(attempt, "dropped_bad_rows" if named else "failed", message=message[:2000])
+        outcome = "dropped_bad_rows" if named else "failed" if splittable else "refused"  # only what splitting may cure is split
+        self._settle(attempt, outcome, message=message[:2000])
         if not splittable:
             raise StepError(
                 f"the provider refuses {self.name}: {message}",
@@ -249,11 +263,9 @@ class Shard(ShardFiles):
             billed += self.price.of(row.usage) if self.price else 0.0
             if row.custom_id not in asked:
                 facts["foreign"] += 1
-            elif (known := found.get(row.custom_id)) is None:
-                found[row.custom_id] = row
             else:
-                facts["duplicates"] += 1
-                found[row.custom_id] = min(known, row, key=lambda r: (r.outcome == "failed", encode(r)))  # the same choice in any order
+                facts["duplicates"] += row.custom_id in found
+                found[row.custom_id] = _better(row, found.get(row.custom_id))
         answers = {c: r for c, r in found.items() if r.outcome != "failed"}
         if answers:
             self._blind = []
@@ -324,6 +336,11 @@ class Shard(ShardFiles):
             )
         sweep(self.paths)
         return True
+
+
+def _better(row: ResultRow, known: ResultRow | None) -> ResultRow:
+    """Of two rows for one request an answer rather than a failure, and the same choice in any order."""
+    return row if known is None else min(known, row, key=lambda r: (r.outcome == "failed", encode(r)))
 
 
 def _renamed(row: ResultRow, custom_id: str) -> ResultRow:

@@ -17,7 +17,7 @@ from pipeline.providers.money import Budget, Price
 from pipeline.providers.protocol import Provider
 from pipeline.records.answers import AnswerStore
 from pipeline.records.events import Events
-from pipeline.records.submission import SubmissionRecord
+from pipeline.records.submission import SubmissionRecord, charged_usd, read_submission
 
 
 @dataclass
@@ -71,7 +71,7 @@ class ShardFiles:
 
     def _new_record(self) -> SubmissionRecord:
         return SubmissionRecord.new(
-            self.paths.submission,
+            self.paths,
             unit=self.unit,
             key=self.key,
             sha256=self.sha256,
@@ -81,18 +81,38 @@ class ShardFiles:
         )
 
     def _load(self) -> SubmissionRecord:
+        found, reason = self._read(twin=False)
+        if found is not None and self._fits(found):
+            return found
+        twin, _ = self._read(twin=True)
+        if twin is not None and self._fits(twin):
+            if self.paths.submission.exists():
+                self._set_aside(reason or "is about other requests than its twin")
+            twin.save()
+            self.desk.events.add("submission_restored", shard=self.name, attempts=len(twin["attempts"]))
+            return twin
+        if found is not None:
+            return self._retire(found)
+        if self.paths.submission.exists():
+            self._set_aside(reason)
+        return self._salvaged(self._new_record())
+
+    def _read(self, *, twin: bool) -> tuple[SubmissionRecord | None, str]:
+        """(the record, or its twin's; why there is none)."""
         try:
-            record = SubmissionRecord.load(self.paths.submission)
+            return SubmissionRecord.load(self.paths, twin=twin), ""
         except FileNotFoundError:
-            return self._salvaged(self._new_record())
+            return None, "is missing"
         except ManifestError as e:
-            aside = put_aside(self.paths.submission)
-            self.desk.events.add("submission_set_aside", shard=self.name, file=aside.name, reason=str(e))
-            self.desk.notice(f"{self.name}: submission.json was corrupt and lies beside as {aside.name}; the provider is asked what it has")
-            return self._salvaged(self._new_record())
-        if record["shard"]["sha256"] != self.sha256 or record["generation"] != self.desk.generation:
-            return self._retire(record)
-        return record
+            return None, str(e)
+
+    def _fits(self, record: SubmissionRecord) -> bool:
+        return bool(record["shard"]["sha256"] == self.sha256 and record["generation"] == self.desk.generation)
+
+    def _set_aside(self, reason: str) -> None:
+        aside = put_aside(self.paths.submission)
+        self.desk.events.add("submission_set_aside", shard=self.name, file=aside.name, reason=reason)
+        self.desk.notice(f"{self.name}: submission.json was corrupt and lies beside as {aside.name}; its twin is asked, or the provider")
 
     def _salvaged(self, record: SubmissionRecord) -> SubmissionRecord:
         # The record is lost, but answers may have been published: taken as they stand where they fit the requests one to one.
@@ -113,7 +133,7 @@ class ShardFiles:
         total = self.record.charged_usd
         for path in self.paths.folder.glob("superseded_*/submission.json"):
             with contextlib.suppress(ManifestError):
-                total += SubmissionRecord.load(path).charged_usd
+                total += charged_usd(read_submission(path)["attempts"])
         return total
 
     def _retire(self, record: SubmissionRecord) -> SubmissionRecord:
@@ -125,6 +145,7 @@ class ShardFiles:
         while aside.exists():  # requests that changed and changed back: an older record may lie there
             number += 1
             aside = aside.with_name(f"{aside.name.partition('.')[0]}.{number}")
+        self.paths.submission_twin.unlink(missing_ok=True)  # before the other moves: it must not bring it back
         aside.mkdir(parents=True)
         for path in (self.paths.results, self.paths.collected, self.paths.submission):
             if path.exists():

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.base.errors import ManifestError
+from pipeline.layout import RunPaths
 from pipeline.records.run_state import RunState
 from pipeline.records.submission import SubmissionRecord
 
@@ -44,9 +45,10 @@ def unfinished(experiments: Path, config_path: str, but: str) -> list[Unfinished
             continue
         answers = flying = 0
         billed = 0.0
+        paths = RunPaths(experiments, state["run_id"])
         for path in folder.glob("answers/*/*/submission.json"):
             try:
-                record = SubmissionRecord.load(path)
+                record = SubmissionRecord.load(paths.shard(path.parents[1].name, path.parent.name))
             except (FileNotFoundError, ManifestError):
                 continue
             answers += record["reused"]["requests"] + sum(a["answered"] for a in record["attempts"])

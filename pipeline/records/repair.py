@@ -84,7 +84,7 @@ def was_sent(folder: Path) -> bool:
 def generation_on_disk(folder: Path) -> int:
     """The highest generation of answers among the submissions that can be read."""
     found = [0]
-    for path in folder.glob("answers/*/*/submission.json"):
+    for path in (*folder.glob("answers/*/*/submission.json"), *folder.glob("batch_inputs/*/*.submission.json")):
         try:
             found.append(read_document(path, "submission")["generation"])
         except ManifestError:

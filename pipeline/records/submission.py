@@ -1,14 +1,19 @@
-"""`submission.json`: what was promised, sent and settled for one shard. Durable before the first remote call."""
+"""`submission.json`: what was promised, sent and settled for one shard. Durable before the first remote call.
+
+It is written twice, its twin first, in another folder: where one is lost or damaged, the other still knows every job under way.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from pipeline.base.digests import digest
 from pipeline.base.errors import ManifestError
 from pipeline.base.schemas import read_document, write_document
+from pipeline.layout import ShardPaths
 from pipeline.records.clock import now_iso, seconds
 
 SCHEMA = "submission"
@@ -60,17 +65,30 @@ def fault_of(document: Mapping[str, Any]) -> str | None:
     return None
 
 
+def read_submission(path: Path) -> dict[str, Any]:
+    """The document at `path`. Raises FileNotFoundError, or ManifestError where it is corrupt."""
+    document: dict[str, Any] = read_document(path, SCHEMA)
+    if fault := fault_of(document):
+        raise ManifestError(fault, where=str(path))
+    return document
+
+
+def charged_usd(attempts: Iterable[Mapping[str, Any]]) -> float:
+    """Dollars that attempts used up: as billed, else as reserved."""
+    return sum(a["billed_usd"] if a["billed_usd"] is not None else (a["reserved_usd"] or 0.0) for a in attempts)
+
+
 class SubmissionRecord:
     """The record of one shard. Every method that changes it has written it when it returns."""
 
-    def __init__(self, path: Path, document: dict[str, Any]) -> None:
+    def __init__(self, paths: ShardPaths, document: dict[str, Any]) -> None:
         """Use `new` or `load`."""
-        self.path, self.document = path, document
+        self.paths, self.document = paths, document
 
     @classmethod
-    def new(cls, path: Path, *, unit: str, key: str, sha256: str, requests: int, generation: int, provider: str) -> SubmissionRecord:
+    def new(cls, paths: ShardPaths, *, unit: str, key: str, sha256: str, requests: int, generation: int, provider: str) -> SubmissionRecord:
         """A record in which nothing was promised yet. Not written until the first change."""
-        return cls(path, {
+        return cls(paths, {
             "schema_version": 1,
             "state": "owing",
             "shard": {"unit": unit, "key": key, "sha256": sha256, "requests": requests},
@@ -84,19 +102,27 @@ class SubmissionRecord:
         })  # fmt: skip
 
     @classmethod
-    def load(cls, path: Path) -> SubmissionRecord:
-        """Raises FileNotFoundError, or ManifestError where it is corrupt."""
-        document = read_document(path, SCHEMA)
-        if fault := fault_of(document):
-            raise ManifestError(fault, where=str(path))
-        return cls(path, document)
+    def load(cls, paths: ShardPaths, *, twin: bool = False) -> SubmissionRecord:
+        """The record, or with `twin` what its twin says. Raises FileNotFoundError, or ManifestError where it is corrupt."""
+        return cls(paths, read_submission(paths.submission_twin if twin else paths.submission))
+
+    @classmethod
+    def either(cls, paths: ShardPaths) -> SubmissionRecord:
+        """The record, or its twin where the record is lost or damaged. Raises as `load` where neither serves."""
+        try:
+            return cls.load(paths)
+        except (FileNotFoundError, ManifestError):
+            with suppress(FileNotFoundError, ManifestError):
+                return cls.load(paths, twin=True)
+            raise
 
     def __getitem__(self, key: str) -> Any:
         return self.document[key]
 
     def save(self) -> None:
-        """Write the record, whole and valid."""
-        write_document(self.path, self.document, SCHEMA)
+        """Write the record, whole and valid, its twin first: that one is never behind."""
+        write_document(self.paths.submission_twin, self.document, SCHEMA)
+        write_document(self.paths.submission, self.document, SCHEMA)
 
     @property
     def open_attempt(self) -> dict[str, Any] | None:
@@ -141,8 +167,8 @@ class SubmissionRecord:
 
     @property
     def charged_usd(self) -> float:
-        """Dollars that its attempts used up: as billed, else as reserved."""
-        return sum(a["billed_usd"] if a["billed_usd"] is not None else (a["reserved_usd"] or 0.0) for a in self.document["attempts"])
+        """Dollars that its attempts used up."""
+        return charged_usd(self.document["attempts"])
 
     def learn(self, attempt: dict[str, Any], ids: dict[str, Any]) -> None:
         """Keep remote ids as they become known."""

@@ -18,7 +18,7 @@ from pipeline.layout import RunPaths, prepared_folder
 from pipeline.records.events import fault_of_log
 from pipeline.records.repair import fault_of_build, fault_of_prepared
 from pipeline.records.run_state import RunState
-from pipeline.records.submission import SubmissionRecord
+from pipeline.records.submission import read_submission
 from pipeline.records.tarball import TRAVELLING
 
 
@@ -146,7 +146,7 @@ class Verification:
     def _shard(self, unit: str, key: str, shard: Mapping[str, Any]) -> None:
         paths = self.paths.shard(unit, key)
         whole = self._bytes(paths.rows, shard["bytes"], shard["sha256"], "build_manifest.json")
-        record = self._document(paths.submission, SubmissionRecord.load, required=False)
+        record = self._document(paths.submission, read_submission, required=False)
         if record is None or record["results"] is None:
             return
         if record["shard"]["sha256"] != shard["sha256"]:

@@ -33,7 +33,7 @@ def provenance_of(ctx: Context) -> dict[str, Any]:
     reuse: dict[str, Any] = {"requests": 0, "oldest": None, "newest": None}
     for condition, ref in this.trial_shards(trial):
         try:
-            record = SubmissionRecord.load(this.shard_paths(ref).submission)
+            record = SubmissionRecord.load(this.shard_paths(ref))
         except (FileNotFoundError, ManifestError) as e:
             shards.append({"condition": condition, "shard": ref.name, "state": "unknown", "reason": str(e)})
             continue
