@@ -10,6 +10,8 @@ QUICK = (
     ["benchmarks.metric_agreement"],
     ["benchmarks.pipeline_speed", "--items", "20000"],
     ["benchmarks.noop"],
+    ["benchmarks.live_overhead"],
+    ["benchmarks.answer_store", "--answers", "200000", "--asked", "40000"],
     ["benchmarks.report_size"],
     ["benchmarks.calibration", "--quick"],
 )

@@ -86,7 +86,7 @@ def price_of(model_id: str, provider: Mapping[str, Any], pricing: Mapping[str, A
 
 def _text_bytes(value: Any) -> int:
     if isinstance(value, str):
-        return len(value.encode())
+        return len(value) if value.isascii() else len(value.encode())
     if isinstance(value, list):
         return sum(map(_text_bytes, value))
     if isinstance(value, dict):

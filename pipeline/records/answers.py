@@ -31,7 +31,9 @@ CHUNK = 500  # below SQLite's oldest limit on variables
 _decode = msgspec.json.Decoder(ResultRow).decode
 
 
-def _chunks(keys: Sequence[str]) -> Iterator[Sequence[str]]:
+def _chunks(keys: Iterable[str]) -> Iterator[Sequence[str]]:
+    # In the order of the table: neighbours share pages, and each page of a large store is visited once.
+    keys = sorted(set(keys))
     for start in range(0, len(keys), CHUNK):
         yield keys[start : start + CHUNK]
 
@@ -85,7 +87,7 @@ class AnswerStore:
         if self._db is None:
             return found
         with self._lock:
-            for chunk in _chunks(list(dict.fromkeys(keys))):
+            for chunk in _chunks(keys):
                 marks = ",".join("?" * len(chunk))
                 sql = f"select key, row, answered_at from answers where generation=? and key in ({marks})"
                 for key, blob, at in self._db.execute(sql, (generation, *chunk)).fetchall():
@@ -101,7 +103,7 @@ class AnswerStore:
         if self._db is None:
             return found
         with self._lock:
-            for chunk in _chunks(list(dict.fromkeys(keys))):
+            for chunk in _chunks(keys):
                 marks = ",".join("?" * len(chunk))
                 sql = f"select key from answers where generation=? and key in ({marks})"
                 found.update(key for (key,) in self._db.execute(sql, (generation, *chunk)))
@@ -113,7 +115,7 @@ class AnswerStore:
         if self._db is None:
             return None
         with self._lock:
-            for chunk in _chunks(list(keys)):
+            for chunk in _chunks(keys):
                 marks = ",".join("?" * len(chunk))
                 sql = f"select min(answered_at) from answers where generation=? and key in ({marks})"
                 times += [at for (at,) in self._db.execute(sql, (generation, *chunk)) if at]
@@ -128,7 +130,7 @@ class AnswerStore:
             try:
                 self._db.executemany(
                     "insert or ignore into answers values (?,?,?,?,?,?,?)",
-                    ((key, generation, encode(row), at, run_id, provider, model) for key, row in rows.items()),
+                    ((key, generation, encode(row), at, run_id, provider, model) for key, row in sorted(rows.items())),
                 )
                 self._db.executemany(
                     "delete from claims where key=? and generation=? and owner=?", ((key, generation, owner) for key in rows)
@@ -142,7 +144,7 @@ class AnswerStore:
     def claim(self, keys: Iterable[str], generation: int, owner: str) -> dict[str, str]:
         """Claim `keys` for `owner`. Returns those that belong to somebody else: key -> owner."""
         assert self._db is not None
-        wanted, at = list(dict.fromkeys(keys)), now_iso()
+        wanted, at = sorted(set(keys)), now_iso()
         others: dict[str, str] = {}
         with self._lock:
             self._db.execute("begin immediate")
