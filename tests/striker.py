@@ -41,6 +41,6 @@ class Striker:
         listener = threading.Thread(target=nod)
         os.write(self._go, b".")
         listener.start()
-        said = self.child.communicate(timeout=60)
+        said = self.child.communicate(timeout=600)
         listener.join()
         return said

@@ -28,7 +28,7 @@ import json, sys
 from pathlib import Path
 from pipeline.providers.simulated import SimulatedProvider
 from scripts.inspect_run import result_files, the_run
-from scripts.kill_storm import strike_all
+from scripts import kill_storm
 from scripts.storm_plan import Map, Strike
 from scripts.strikes import make_project, run_child, warm_up
 folder = Path(sys.argv[1])
@@ -39,11 +39,12 @@ ended = run_child(whole, words)
 found, reference = Map(ended.announced, ended.at), result_files(the_run(whole))
 said = {"code": ended.code, "places": {phase: sorted(names) for phase, names in found.names.items()}}
 def tell(name, *strikes):
-    toll = strike_all(folder / name, words, reference, list(strikes))
+    toll = kill_storm.strike_all(folder / name, words, reference, list(strikes))
     said[name] = {"phases": toll.phases, "places": toll.places, "runs": toll.runs, "problems": toll.problems}
 moment = found.gaps["build"][0] / 2
 tell("sound", Strike("open", "write", 2), Strike("build", "moment", 1, moment), Strike("submit", "remote", 2), Strike("poll", "store", 1),
      Strike("poll", "poll:publish", 1), Strike("report", "write", 3))
+kill_storm.GIVE_UP = 1
 tell("never", Strike("costs", "store", 1))
 SimulatedProvider.find = lambda *_: None
 tell("twice", Strike("submit", "submit:created", 1))
@@ -55,7 +56,7 @@ print(json.dumps(said))
 def said(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """What three small storms came to, in an interpreter of their own: they fork."""
     words = [sys.executable, "-c", DRIVER, str(tmp_path_factory.mktemp("storm"))]
-    done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=False, timeout=280)
+    done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return found
@@ -111,7 +112,7 @@ def test_kills_land_where_they_were_aimed_and_leave_a_sound_run(said: dict[str, 
 
 
 def test_a_strike_that_never_comes_due_is_no_success(said: dict[str, Any]) -> None:
-    assert said["never"]["runs"] == 3 and not said["never"]["phases"]
+    assert said["never"]["runs"] == 1 and not said["never"]["phases"]
     assert [p for p in said["never"]["problems"] if "did not come due" in p]
 
 

@@ -58,6 +58,12 @@ def test_messages_meta_and_cluster_are_kept(tmp_path: Path) -> None:
     assert place == "x.jsonl:2"
 
 
+def test_a_key_of_an_item_may_also_stand_in_its_meta(tmp_path: Path) -> None:
+    """That is no key that stands twice."""
+    given = row(question='What is "id", é?', meta={"id": "x", "question": ["id"]})
+    assert items(write(tmp_path, "x.jsonl", given)) == [Item(**given)]
+
+
 def test_the_source_names_the_dataset_of_rows_that_do_not(tmp_path: Path) -> None:
     """`dataset` may be left out of the rows; a row that names one keeps it."""
     unnamed = row(id="2")
@@ -70,6 +76,8 @@ def test_the_source_names_the_dataset_of_rows_that_do_not(tmp_path: Path) -> Non
 OPEN = {"context": "A passage."}
 REFUSED: list[tuple[str, str, list[Any], str]] = [
     ("closed", "duplicate id", [row(), row(id="2"), row()], r"x.jsonl:3: the id '1' of dataset 'd' stands twice, first at x.jsonl:1"),
+    ("closed", "double key", [row(), '{"id": "2", "question": "q?", "id": "3", "answers": []}'], "x.jsonl:2: key 'id' stands twice"),
+    ("closed", "escaped key", ['{"id": "2", "question": "q?", "i\\u0064": "3", "answers": []}'], "x.jsonl:1: key 'id' stands twice"),
     ("closed", "empty question", [row(question="")], r"x.jsonl:1: .*question"),
     ("closed", "blank question", [row(question=" \t")], r"x.jsonl:1: item '1': the question is empty"),
     ("closed", "blank id", [row(id=" ")], "x.jsonl:1: .*the id is blank"),

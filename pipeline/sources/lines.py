@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import json
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar, cast
 
 import msgspec
 
@@ -34,17 +35,41 @@ def decode_utf8(line: bytes, where: str) -> str:
 
 
 def json_rows(path: Path, shown: str, kind: type[Kind], remedy: str) -> Iterator[tuple[Kind, str]]:
-    """The lines of a JSONL file decoded as `kind`, each with its `file:line`. Raises ConfigError for a line that is not."""
+    """The lines of a JSONL file decoded as `kind`, each with its `file:line`. Raises ConfigError for a line that is not, and for one in
+    which a key stands twice."""
     decoder = msgspec.json.Decoder(kind)
+    fields: tuple[str, ...] = getattr(kind, "__struct_fields__", ())
     for number, line in numbered_lines(path):
         where = f"{shown}:{number}"
         try:
-            yield decoder.decode(line), where
+            row = decoder.decode(line)
+            _refuse_doubles(line, fields or tuple(cast("dict[str, Any]", row)))
         except (msgspec.DecodeError, UnicodeDecodeError) as e:
             decode_utf8(line, where)  # where that is the fault, it says which byte
             raise ConfigError(f"not a valid line: {e}", where=where, remedy=remedy) from None
         except RecursionError:
             raise ConfigError("nested too deeply", where=where, remedy=remedy) from None
+        except _Double as e:
+            raise ConfigError(f"key {e.args[0]!r} stands twice", where=where, remedy="Keep one of the two.") from None
+        yield row, where
+
+
+class _Double(Exception):
+    """A key stands twice in an object."""
+
+
+def _refuse_doubles(line: bytes, keys: Iterable[str]) -> None:
+    """Raise _Double where an object has a key twice: the decoder would silently take the last. Looks closely only where that may be."""
+    if b"\\u" in line or any(line.count(f'"{key}"'.encode()) > 1 for key in keys):
+        json.loads(line, object_pairs_hook=_pairs)
+
+
+def _pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        keys = [key for key, _value in pairs]
+        raise _Double(next(key for key in keys if keys.count(key) > 1))
+    return found
 
 
 def json_document(path: Path, shown: str, kind: type[Kind], remedy: str) -> Kind:
