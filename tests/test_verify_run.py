@@ -43,16 +43,21 @@ def flip(path: Path) -> None:
     os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
 
 
-def empty(path: Path) -> None:
-    path.write_bytes(b"")
+def folder(path: Path) -> None:
+    """A folder of its name, in which a person left something."""
+    path.unlink()
+    path.mkdir()
+    (path / "note.txt").write_text(NOTE)
 
 
-DAMAGE: dict[str, Callable[[Path], None]] = {"truncated": truncate, "flipped": flip, "emptied": empty, "deleted": Path.unlink}
+NOTE = "what a person left"
+DAMAGE: dict[str, Callable[[Path], None]] = {"truncated": truncate, "flipped": flip, "a folder": folder, "deleted": Path.unlink}
 
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Project:
     project = make(tmp_path_factory.mktemp("verify") / "project")
+    project.configure(arms={name: {"prompt": f"prompts/{name}.txt"} for name in ("control", "terse", "polite")})
     project.run()
     return project
 
@@ -92,9 +97,27 @@ def test_damage_is_named_and_repaired(finished: Project, tmp_path: Path, name: s
         p for p in sorted(project.the_run.glob(name) if not name.startswith("..") else project.folder.glob(name.removeprefix("../../")))
     )
     DAMAGE[kind](path)
-    if name == "events.jsonl" and kind in ("deleted", "emptied"):
-        return  # a log that is gone says nothing wrong
     assert any(path.name in damaged for damaged in check(project)), f"{name} {kind} was not noticed"
+    project.run("--verify")
+    assert check(project) == {}
+    assert project.results() == before
+    assert max(project.bill().values()) == 1
+    assert disagreements(project) == {}
+    assert kind != "a folder" or any(p.read_text() == NOTE for p in path.parent.rglob("note.txt"))
+
+
+@pytest.mark.parametrize(
+    "name", ["answers/*/t0_p00/submission.json", "answers/*/t0_p00/results.jsonl", "*/results/trial_manifest.json", "*/results/*.csv"]
+)
+def test_a_file_of_another_trial_is_named_and_repaired(finished: Project, tmp_path: Path, name: str) -> None:
+    """Whole and valid, but about something else."""
+    project = finished.copy(tmp_path / "project")
+    before = project.results()
+    first, *_others, last = sorted(project.the_run.glob(name))
+    last = next(p for p in sorted(project.the_run.glob(name), reverse=True) if p.name == first.name)
+    assert first.read_bytes() != last.read_bytes()
+    first.write_bytes(last.read_bytes())
+    assert any(str(first) in damaged for damaged in check(project))
     project.run("--verify")
     assert check(project) == {}
     assert project.results() == before
@@ -106,6 +129,56 @@ def test_damage_is_named_and_repaired(finished: Project, tmp_path: Path, name: s
 def test_stage_status_agrees_with_the_predicates_after_every_step(tmp_path: Path, step: str) -> None:
     project = make(tmp_path / "project")
     project.run("--to_step", step)
+    assert disagreements(project) == {}
+
+
+def stopped(project: Project, _patch: pytest.MonkeyPatch) -> None:
+    project.run("--no_wait", code=3)
+
+
+def failed(project: Project, patch: pytest.MonkeyPatch) -> None:
+    from pipeline.base.errors import StepError
+    from pipeline.steps import stats
+
+    def fails(_ctx: object) -> None:
+        raise StepError("no")
+
+    patch.setattr(stats, "run", fails)
+    project.run(code=1)
+
+
+def cleaned(project: Project, _patch: pytest.MonkeyPatch) -> None:
+    project.run()
+    assert project.doit("clean", "score").code == 0
+    project.run("--to_step", "parse")
+
+
+def forgotten(project: Project, _patch: pytest.MonkeyPatch) -> None:
+    project.run()
+    assert project.doit("forget", "--all").code == 0
+    next(project.the_run.glob("*/results/significance.json")).unlink()
+    project.run("--only_step", "costs")
+
+
+def edited(project: Project, _patch: pytest.MonkeyPatch) -> None:
+    """Other settings, but their step is not chosen: what it made is no longer what it would make."""
+    project.run()
+    project.configure(stats={"bootstrap_samples": 101, "permutation_samples": 100, "random_seed": 1})
+    project.run("--only_step", "costs")
+
+
+def halved(project: Project, _patch: pytest.MonkeyPatch) -> None:
+    project.run("--condition", "control")
+
+
+@pytest.mark.parametrize("life", [stopped, failed, cleaned, forgotten, edited, halved])
+def test_stage_status_agrees_after_every_kind_of_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, life: Callable[[Project, pytest.MonkeyPatch], None]
+) -> None:
+    project = make(tmp_path / "project")
+    life(project, monkeypatch)
+    manifest = json.loads(next(project.the_run.glob("*/results/trial_manifest.json")).read_text())
+    assert {"completed", "pending"} & {stage["status"] for stage in manifest["stage_status"].values()}
     assert disagreements(project) == {}
 
 

@@ -164,7 +164,7 @@ class AbidingRun(OneLine, Run):  # type: ignore[misc]
 
     def _finish(self, code: int) -> int:
         session, run = self.session, self.session.run
-        if run.events_written or not truth.finished(session):
+        if run.events_written or not self.sel_default_tasks or not truth.finished(session):
             truth.refresh(session)
         truth.settle(session)
         if session.errors:

@@ -33,7 +33,12 @@ def stages(session: Session, trial: Trial) -> dict[str, str]:
 
 
 def finished(session: Session) -> bool:
-    """Whether every trial's manifest says that all is done: a rerun in which nothing happened need not look further."""
+    """Whether every trial's manifest says that all is done: a whole rerun in which nothing happened need not look further.
+
+    A part of a run looked at a part of the files only; the others may have gone since.
+    """
+    if session.steps != STEPS or session.condition != "both" or len(session.trials) < len(session.experiment.trials):
+        return False
     for trial in session.experiment.trials.values():
         manifest = session.manifest(trial)
         if not manifest.path.exists() or any(stage["status"] != "completed" for stage in manifest.document["stage_status"].values()):

@@ -7,7 +7,7 @@ from typing import Any
 
 from pipeline.base.schemas import write_document
 from pipeline.experiment import TYPES
-from pipeline.records import tarball
+from pipeline.records import snapshot, tarball
 from pipeline.steps import aggregate, tidy
 from pipeline.steps.context import Context, Run
 
@@ -27,8 +27,9 @@ def inputs(ctx: Context) -> list[Path]:
     found += [path for s in shards for path in (s.rows, s.results, s.submission)]
     found += [*aggregate.targets(ctx), *tidy.targets(ctx), *(this.item_file(kind) for kind in TYPES)]
     # Written when the run is opened, not by a step: missing only before its first `doit run`.
-    own = [this.paths.effective_config, this.paths.build_manifest, *sorted(p for p in this.paths.inputs.rglob("*") if p.is_file())]
-    found += [path for path in own if path.exists() and not tarball.LEFTOVERS.search(path.name)]
+    texts = (this.paths.inputs / snapshot.text_name(name, this.root) for name in snapshot.texts_of(this.experiment))
+    own = [this.paths.effective_config, this.paths.build_manifest, *sorted(texts)]
+    found += [path for path in own if path.is_file()]
     return [path for path in found if path.exists()] if _settings(this).get("incomplete") else found
 
 
