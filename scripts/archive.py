@@ -58,7 +58,11 @@ def pack(root: Path, paths: RunPaths, *, redact: bool, incomplete: bool, out: Pa
         "redacted": redact,
         "complete": not owed,
     }
-    found = tarball.members(paths, root, redact=redact)
+    try:
+        found = tarball.members(paths, root, redact=redact)
+    except FileNotFoundError as e:
+        remedy = f"Repair the run (doit run --run_id {paths.run_id} --resume --verify), then pack it."
+        raise UsageError("is missing", where=str(e.filename), remedy=remedy) from None
     tarball.write_tarball(target, found, tarball.manifest_of(found, facts), f"experiments/{paths.folder.name}")
     said = f"{target}: {len(found)} files, {target.stat().st_size} bytes"
     return said if redact else f"{said}\n{NEXT.format(name=target.name, run_id=paths.run_id)}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import random
 import shutil
 import tarfile
 from pathlib import Path
@@ -143,6 +144,17 @@ def test_a_foreign_archive_writes_nowhere_else(tmp_path: Path, name: str) -> Non
     with pytest.raises(ManifestError, match="no archive of ours"):
         unpack(path, tmp_path / "in")
     assert not list(tmp_path.rglob("evil"))
+
+
+def test_damage_anywhere_in_an_archive_is_told_in_a_line(finished: Project, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    data = (finished.the_run / "archive.tar.gz").read_bytes()
+    path, rng = tmp_path / "damaged.tar.gz", random.Random(4)
+    for start in [*(rng.randrange(12, len(data)) for _ in range(60)), len(data) - 8, len(data) - 1]:
+        path.write_bytes(data[:start] + bytes(b ^ 0x55 for b in data[start : start + 40]) + data[start + 40 :])
+        assert verify_run.main([str(path)]) in (1, 2), start
+    path.write_bytes(data[:-4])
+    assert verify_run.main([str(path)]) == 2
+    assert "not readable as an archive" in capsys.readouterr().err
 
 
 def test_a_changed_or_added_file_in_an_archive_is_named(finished: Project, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -170,6 +170,20 @@ class SubmissionRecord:
         """Dollars that its attempts used up."""
         return charged_usd(self.document["attempts"])
 
+    @property
+    def billed_usd(self) -> float:
+        """Dollars that its settled attempts cost."""
+        return float(sum(a["billed_usd"] or 0.0 for a in self.document["attempts"]))
+
+    @property
+    def answered(self) -> int:
+        """Requests that have an answer: asked for by this shard, or taken from the store."""
+        requests, failed = self.document["shard"]["requests"], len(self.document["failed"])
+        if self.document["state"] == "published":
+            return int(requests - failed)
+        found = sum(a["answered"] for a in self.document["attempts"]) + self.document["reused"]["requests"]
+        return int(min(found, requests - failed))
+
     def learn(self, attempt: dict[str, Any], ids: dict[str, Any]) -> None:
         """Keep remote ids as they become known."""
         if any(attempt["ids"].get(k) != v for k, v in ids.items()):

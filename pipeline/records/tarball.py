@@ -10,10 +10,10 @@ import copy
 import csv
 import gzip
 import io
-import json
 import re
 import sys
 import tarfile
+import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -151,7 +151,7 @@ def unpack(tarball: Path, folder: Path) -> dict[str, Any]:
     """Unpack an archive below `folder` and return its manifest. Raises ManifestError for one that is damaged or not ours."""
     manifest: dict[str, Any] | None = None
     try:
-        with tarfile.open(tarball, "r:gz") as tar:
+        with gzip.open(tarball) as packed, tarfile.open(fileobj=packed, mode="r:") as tar:
             for info in tar:
                 name = PurePosixPath(info.name)
                 if not info.isfile() or name.is_absolute() or ".." in name.parts:
@@ -163,7 +163,9 @@ def unpack(tarball: Path, folder: Path) -> dict[str, Any]:
                         f.write(block)
                 if name.name == MANIFEST:
                     manifest = parse_json((folder / name).read_bytes())
-    except (tarfile.TarError, OSError, EOFError, ValueError, json.JSONDecodeError) as e:
+            while packed.read(1 << 20):  # to the very end, where the checksum of the whole stands
+                pass
+    except (tarfile.TarError, OSError, EOFError, ValueError, zlib.error) as e:
         raise ManifestError(
             f"not readable as an archive: {e}", where=str(tarball), remedy="Copy it again, or archive the run again."
         ) from e
