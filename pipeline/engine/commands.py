@@ -15,6 +15,7 @@ from doit.cmd_resetdep import ResetDep
 from doit.cmd_strace import Strace
 
 from pipeline.base.errors import UsageError
+from pipeline.engine import completion
 from pipeline.engine.command_line import OneLine
 from pipeline.engine.plan import foresee
 
@@ -98,6 +99,13 @@ class AbidingStrace(OneLine, Strace):  # type: ignore[misc]
 
 
 class AbidingTabCompletion(OneLine, TabCompletion):  # type: ignore[misc]
-    """`doit tabcompletion`."""
+    """`doit tabcompletion`: prints a script for bash or zsh."""
 
     name = "tabcompletion"
+    cmds: dict[str, Any]
+
+    def execute(self, opt_values: Any, pos_args: Any) -> int:
+        """Print it."""
+        made = {name: self.cmds[name](**self.init_kwargs) for name in sorted(self.cmds)}
+        self.outstream.write(completion.zsh(made) if opt_values["shell"] == "zsh" else completion.bash(made))
+        return 0

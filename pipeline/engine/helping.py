@@ -39,10 +39,16 @@ def help_of(command: Any) -> str:
     return "\n".join(lines)
 
 
+def text_of(option: Any) -> str:
+    """What an option does, in one line."""
+    _metavar, text = TRUE_HERE.get(option.name, ("", " ".join((option.help % {"default": option.default}).split())))
+    return str(text).removesuffix(" [default: False]")
+
+
 def _option(option: Any) -> str:
-    metavar, text = TRUE_HERE.get(option.name, (option.metavar, " ".join((option.help % {"default": option.default}).split())))
+    metavar = TRUE_HERE[option.name][0] if option.name in TRUE_HERE else option.metavar
     forms = ", ".join([f"-{option.short}"] * bool(option.short) + [f"--{option.long}"] * bool(option.long))
     head = f"    {forms}" + ("" if option.type is bool else f" {metavar}")
     first = f"{head:<{COLUMN}}" if len(head) < COLUMN else f"{head}\n{'':<{COLUMN}}"
-    lines = textwrap.wrap(text.removesuffix(" [default: False]"), WIDTH - COLUMN)
+    lines = textwrap.wrap(text_of(option), WIDTH - COLUMN)
     return first + f"\n{'':<{COLUMN}}".join(lines)
