@@ -236,6 +236,22 @@ def test_one_sided_bounds_are_not_called_an_interval(tmp_path: Path) -> None:
     for name in ("report.md", "report.html"):
         text = (inputs.out_dir / name).read_text("utf-8")
         assert "One-sided 95% bounds" in text and "simultaneous interval" not in text
+    assert "| 95% interval | One-sided 95% bounds | p |" in (inputs.out_dir / "report.md").read_text("utf-8")
+
+
+def test_tables_are_rectangular_and_say_nothing_twice(tmp_path: Path) -> None:
+    """Every row of a Markdown table has as many cells as its head, whatever stands in them; one comparison alone has one interval."""
+    inputs = make_trial(tmp_path, hostile=True)
+    document = json.loads(inputs.significance.read_text())
+    for row in document["rows"]:
+        row["dataset"] = {"alpha": "a | b", "beta": "`c|"}.get(row["dataset"], row["dataset"])
+    inputs.significance.write_text(json.dumps(document))
+    write_trial_report(inputs)
+    tables = re.findall(r"(?:^\|.*\n)+", (inputs.out_dir / "report.md").read_text("utf-8"), re.MULTILINE)
+    assert len(tables) > 5
+    for table in tables:
+        assert len({len(re.findall(r"(?<!\\)\|", line)) for line in table.splitlines()}) == 1, table
+    assert sum("95% interval" in table.splitlines()[0] and table.count("simultaneous") for table in tables) == 0
 
 
 def test_result_to_quote_keeps_treatment_minus_control(tmp_path: Path) -> None:

@@ -106,9 +106,7 @@ def trade_off(points: Sequence[Trade]) -> str:
                     color=_ARM_COLOUR[condition],
                 )
             end = arms.get("treatment") or arms["control"]
-            axes.annotate(
-                _short(dataset, 22), (end.abstained * 100, end.wrong * 100), xytext=(7, 5), textcoords="offset points"
-            )
+            axes.annotate(_short(dataset, 22), (end.abstained * 100, end.wrong * 100), xytext=(7, 5), textcoords="offset points")
         for condition, colour in _ARM_COLOUR.items():
             axes.plot([], [], marker="o", linestyle="none", color=colour, label=condition)
         axes.legend(**_ABOVE, ncols=2, handletextpad=0.2)
