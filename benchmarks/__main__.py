@@ -14,6 +14,7 @@ QUICK = (
     ["benchmarks.answer_store", "--answers", "200000", "--asked", "40000"],
     ["benchmarks.report_size"],
     ["benchmarks.calibration", "--quick"],
+    ["benchmarks.known_effect", "--runs", "500"],
 )
 
 

@@ -3,7 +3,7 @@
     python -m benchmarks.calibration [--runs N] [--quick] [--seed S] [--only PART] [--json FILE]
 
 Parts: single (size and coverage of one comparison), resampling, claims (false verdicts), family (several arms, one control), power, others
-(Fieller, subgroups, random effects). Prints Markdown tables; a cell outside its band carries `!`. Exit 1 if one does.
+(Fieller, subgroups, random effects), looks (growing data). Prints Markdown tables; a cell outside its band carries `!`. Exit 1 if one does.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.calibration_more import fieller_rows, random_effects_rows, subgroup_rows
+from benchmarks.calibration_more import fieller_rows, look_rows, random_effects_rows, subgroup_rows
 from benchmarks.simulate import Design, Floats, Population, binary, clustered, f1_like, replicated, singles, totals
 from pipeline.base.files import json_bytes, write_atomic
 from pipeline.statistics.family import Family, Member
@@ -309,8 +309,17 @@ def others(runs: int, rng: Rng, quick: bool) -> list[Table]:
     return [table]
 
 
+def looks(runs: int, rng: Rng, quick: bool) -> list[Table]:
+    """Any false claim over several looks at growing data, unplanned and planned."""
+    table = Table("Looks (nominal 5)", ["looks at", "any false claim, each at 5%", "planned: each at its share"])
+    for at, naive, shared in look_rows(runs, rng):
+        table.rows.append([f"{at} items", share(naive, runs), share(shared, runs, None, 0.055)])
+    return [table]
+
+
 PARTS: dict[str, Callable[[int, Rng, bool], list[Table]]] = {
     "single": single, "resampling": resampling, "claims": claims, "family": family, "power": power, "others": others,
+    "looks": looks,
 }  # fmt: skip
 
 

@@ -1,4 +1,4 @@
-"""Calibration of what is printed in special cases: Fieller's interval, the subgroup test, random effects over data sets."""
+"""Calibration of what is printed in special cases: Fieller's interval, the subgroup test, random effects over data sets, repeated looks."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from pipeline.statistics.compare import Comparison
-from pipeline.statistics.paired import ClusterSums
+from pipeline.statistics.paired import ClusterSums, Effect
 from pipeline.statistics.pooling import random_effects
 from pipeline.statistics.ratio import fieller
 from pipeline.statistics.subgroups import interaction
@@ -80,3 +80,17 @@ def random_effects_rows(runs: int, rng: Rng) -> Iterator[Row]:
             found = random_effects(0.05 + tau * rng.standard_normal(k) + se * rng.standard_normal(k), se**2, 0.05)
             covered += found["ci_low"] <= 0.05 <= found["ci_high"]
         yield "random-effects coverage", f"{k} data sets, between-set SD {tau:g}", covered, runs, 0.925, None, "95"
+
+
+def look_rows(runs: int, rng: Rng) -> Iterator[tuple[str, int, int]]:
+    """Looks at growing 0/1 data (20% discordant, no effect): their numbers of items, and how many runs claim a difference at any of them,
+    each at 5% and each at an equal share of 5%."""
+    for looks in ((500, 1000), (5000, 6000), (200, 400, 600, 800, 1000)):
+        steps = np.diff((0, *looks))
+        naive = shared = 0
+        for _ in range(runs):
+            counts = np.cumsum([rng.multinomial(n, (0.1, 0.1, 0.8)) for n in steps], axis=0)
+            effects = [Effect(ClusterSums(np.repeat([1.0, -1.0, 0.0], c), np.ones(n)), True) for c, n in zip(counts, looks, strict=True)]
+            naive += any(e.p_value() < 0.05 for e in effects)
+            shared += any(e.p_value() < 0.05 / len(looks) for e in effects)
+        yield ", ".join(f"{n:,}" for n in looks), naive, shared

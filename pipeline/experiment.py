@@ -339,6 +339,7 @@ class Experiment:
                     where=self.config.where("primary.contrasts"),
                     remedy=f"Known: {', '.join(c.name for c in self.contrasts)}.",
                 )
+        looks = {"looks": sorted(given["looks"])} if given.get("looks") else {}
         return {
             "contrasts": contrasts,
             "metric": given.get("metric", "correct"),
@@ -346,6 +347,7 @@ class Experiment:
             "temperature": temperature,
             "alternative": given.get("alternative", "two-sided"),
             "margin": given.get("margin"),
+            **looks,
         }
 
     def settings(self, keys: Iterable[str]) -> dict[str, Any]:

@@ -88,3 +88,48 @@ def test_q_values_are_the_running_minimum_from_the_largest_p_downward():
 def test_a_missing_test_stays_missing_and_does_not_count():
     q = benjamini_hochberg([0.02, float("nan"), 0.04])
     assert q[0] == pytest.approx(0.04) and np.isnan(q[1]) and q[2] == pytest.approx(0.04)
+
+
+def clustered_members(arms, clusters, size, seed=8):
+    """Arms against one control whose items stand in clusters of `size`."""
+    rng = np.random.default_rng(seed)
+    control = rng.standard_normal((clusters, size))
+    names = [str(i) for i in range(clusters)]
+    sizes = np.full(clusters, float(size))
+    return [
+        Member(Effect(ClusterSums((rng.standard_normal((clusters, size)) - control).sum(axis=1), sizes), False), names) for _ in range(arms)
+    ]
+
+
+def test_few_clusters_are_drawn_by_their_signs():
+    """By hand: the 95% point of the greatest |t| over sign flips of the clusters' residuals, each flip with a standard error of its own."""
+    made = clustered_members(3, 14, 5)
+    family = Family(made, 1)
+    assert family.wild and "wild cluster bootstrap" in family.method
+    signs = np.array(list(np.ndindex(*[2] * 14))) * 2.0 - 1
+    t = np.stack([stats.ttest_1samp(signs * m.effect.sums.residual, 0, axis=1).statistic for m in made])
+    assert family.critical(0.05) == pytest.approx(np.quantile(np.abs(t).max(axis=0), 0.95), rel=0.01)
+
+
+def test_uneven_clusters_and_members_with_different_ones_hold_together():
+    """Each bound is a level of the member's own t: with fewer clusters the interval is wider than its standard error alone says."""
+    rng = np.random.default_rng(9)
+    size = rng.integers(1, 12, 30).astype(float)
+    few, many = (
+        Member(Effect(ClusterSums(size[:g] * rng.standard_normal(g), size[:g]), False), [str(i) for i in range(g)]) for g in (12, 30)
+    )
+    family = Family([few, many], 1)
+    assert family.wild
+    local = family.local_alpha(0.05)
+    assert 0.01 < local < 0.05
+    for m in (few, many):
+        low, high = m.effect.interval(local)
+        assert (high - low) / 2 == pytest.approx(stats.t.ppf(1 - local / 2, m.effect.df) * m.effect.se)
+
+
+def test_many_clusters_very_few_and_score_intervals_keep_the_gaussian_multipliers():
+    assert not Family(clustered_members(2, 41, 5), 1).wild
+    assert not Family(clustered_members(2, 9, 5), 1).wild and np.isfinite(Family(clustered_members(2, 2, 5), 1).critical(0.05))
+    names = [str(i) for i in range(30)]
+    pairs = [Effect(ClusterSums(np.repeat([1.0, -1.0, 0.0], [won, 6, 24 - won]), np.ones(30)), True) for won in (3, 9)]
+    assert pairs[0].score and not Family([Member(e, names) for e in pairs], 1).wild

@@ -22,9 +22,9 @@ def restore(session: Session, state: RunState) -> None:
             {"at": now_iso(), "what": f"{repair.REBUILT}: generation, from the submissions", "was": None, "now": str(generation)}
         ]
     if (found := repair.registration(paths.registry, paths.run_id, document["request_hash"])) is not None:
-        document["locked"], document["primary_hash"] = found
+        document["locked"], document["primary_hash"], document["looks"] = found
     document["notes"] = [
-        f"run_state.json was rebuilt at {now_iso()}: looks, notes and uses of --force before that are unknown; events.jsonl has what it has"
+        f"run_state.json was rebuilt at {now_iso()}: notes and uses of --force before that are unknown; events.jsonl has what it has"
     ]
 
 

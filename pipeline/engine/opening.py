@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from pipeline.base.digests import canonical_json, digest
 from pipeline.base.errors import AbidingError, ManifestError, UsageError
@@ -14,11 +15,11 @@ from pipeline.engine.assess import ORDER
 from pipeline.engine.session import Session
 from pipeline.experiment import Experiment
 from pipeline.layout import RunPaths
-from pipeline.records import snapshot
+from pipeline.records import looks, snapshot
 from pipeline.records.clock import now_iso
 from pipeline.records.lock import RunLock
 from pipeline.records.manifest import refuse_newer
-from pipeline.records.repair import FRESH, was_sent
+from pipeline.records.repair import FRESH, lock_digest, was_sent
 from pipeline.records.run_state import RunState
 from pipeline.records.stop import StopToken
 
@@ -152,8 +153,11 @@ def _check_drift(session: Session, state: RunState) -> None:
         raise drift
     if state["request_hash"] != exp.request_hash:
         changed = request_changes(session)
-        state.force(f"requests changed: {changed}", state["request_hash"], exp.request_hash)
-        state.update(request_hash=exp.request_hash)
+        more: dict[str, Any] = {"request_hash": exp.request_hash}
+        if state["locked"] is not None:  # what is asked now is locked anew before it is sent, with the looks there were until then
+            locked = {**state["locked"], "asked": None}
+            more |= {"locked": locked, "primary_hash": lock_digest(locked)}
+        state.force(f"requests changed: {changed}", state["request_hash"], exp.request_hash, **more)
         run.events.add("drift_forced", changed=changed)
     if state["config_hash"] != exp.config_hash:
         keys = config_changes(session)
@@ -204,22 +208,33 @@ def register(session: Session) -> None:
     run, exp = session.run, session.experiment
     state = run.state
     assert state is not None
-    if state["locked"] is not None:
+    locked = state["locked"]
+    if locked is not None and ("asked" not in locked or locked["asked"] is not None):
         return
-    locked = {
-        "at": now_iso(),
-        "primary": exp.primary,
-        "prompts": {name: arm.prompt_sha256 for name, arm in exp.arms.items()},
-        "items": exp.prepared_id,
-        "scorers": code_digest(session, ("pipeline/scoring",)),
-    }
-    primary_hash = digest({k: v for k, v in locked.items() if k != "at"})
+    if locked is None:
+        locked = {
+            "at": now_iso(),
+            "primary": exp.primary,
+            "prompts": {name: arm.prompt_sha256 for name, arm in exp.arms.items()},
+            "items": exp.prepared_id,
+            "scorers": code_digest(session, ("pipeline/scoring",)),
+        }
+    kind = exp.primary["type"]
+    locked["asked"] = looks.asked_of(looks.fingerprints(run.stream_items(kind)), exp.samples(exp.primary["temperature"]))
+    comparisons = {trial.slug: looks.comparison_of(exp, trial) for trial in exp.trials.values()}
+    seen = looks.earlier(run.paths.registry, comparisons, locked["asked"], lambda: set(looks.fingerprints(run.stream_items(kind))))
+    primary_hash = lock_digest(locked)
     registry = Journal(run.paths.registry)
     try:
         registry.append(
-            canonical_json({"run_id": run.paths.run_id, "primary_hash": primary_hash, "request_hash": exp.request_hash, **locked})
+            canonical_json(
+                {"run_id": run.paths.run_id, "primary_hash": primary_hash, "request_hash": exp.request_hash, "looks": seen, **locked}
+            )
         )
     finally:
         registry.close()
-    state.update(locked=locked, primary_hash=primary_hash)
+    state.update(locked=locked, primary_hash=primary_hash, looks=seen)
+    objections = (looks.objection(seen, slug, locked["asked"], exp.primary.get("looks", [])) for slug in comparisons)
+    if (reason := next(filter(None, objections), None)) is not None:
+        run.notice(f"there will be no verdict: {reason} (docs/statistics.md, Looks)")
     run.events.add("registered", primary_hash=primary_hash)

@@ -32,7 +32,7 @@ def fault_of_state(state: Mapping[str, Any]) -> str | None:
     if state["generation"] != generation:
         return f"generation is {state['generation']}, but forced[] accounts for {generation}"
     locked = state["locked"]
-    if locked is not None and digest({k: v for k, v in locked.items() if k != "at"}) != state["primary_hash"]:
+    if locked is not None and lock_digest(locked) != state["primary_hash"]:
         return "primary_hash is not the digest of what was locked"
     return None
 
@@ -107,8 +107,13 @@ def parts_on_disk(batch_inputs: Path) -> int:
     return max(Counter((p.parent.name, p.stem.rpartition("_p")[0]) for p in files).values(), default=0)
 
 
-def registration(registry: Path, run_id: str, request_hash: str) -> tuple[dict[str, Any], str] | None:
-    """(locked, primary_hash) of a run's first registration in `registry.jsonl`, where its digest proves it."""
+def lock_digest(locked: Mapping[str, Any]) -> str:
+    """`primary_hash`: the digest of what is locked, its time aside."""
+    return digest({k: v for k, v in locked.items() if k != "at"})
+
+
+def registration(registry: Path, run_id: str, request_hash: str) -> tuple[dict[str, Any], str, list[Any]] | None:
+    """(locked, primary_hash, looks before it) of a run's first registration in `registry.jsonl`, where its digest proves it."""
     if not registry.is_file():
         return None
     for line in registry.read_bytes().splitlines():
@@ -117,7 +122,7 @@ def registration(registry: Path, run_id: str, request_hash: str) -> tuple[dict[s
         except ValueError:
             continue  # a torn line proves nothing
         if isinstance(entry, dict) and entry.get("run_id") == run_id and entry.get("request_hash") == request_hash:
-            locked = {k: entry[k] for k in ("at", "primary", "prompts", "items", "scorers") if k in entry}
-            if digest({k: v for k, v in locked.items() if k != "at"}) == entry.get("primary_hash"):
-                return locked, entry["primary_hash"]
+            locked = {k: entry[k] for k in ("at", "primary", "prompts", "items", "scorers", "asked") if k in entry}
+            if lock_digest(locked) == entry.get("primary_hash"):
+                return locked, entry["primary_hash"], entry.get("looks") or []
     return None

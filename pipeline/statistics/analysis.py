@@ -72,6 +72,7 @@ def analyse(tables: Mapping[str, ScoreTable], trials: Mapping[str, TrialInfo], s
             "temperature": temp,
             "alternative": p.alternative,
             "margin": p.margin,
+            "looks": list(p.looks),
             "role": role,
             "declared": p.declared,
         },
@@ -79,7 +80,7 @@ def analyse(tables: Mapping[str, ScoreTable], trials: Mapping[str, TrialInfo], s
         "rows": rows,
         "family": {
             "method": family.method,
-            "level": 1 - alpha,
+            "level": 1 - alpha / p.share,
             "critical_value": family.critical(alpha),
             "members": [_member(trials[name], comparisons[name], family, settings) for name in comparisons],
         },
@@ -211,6 +212,7 @@ def _member(trial: TrialInfo, c: Comparison, family: Family, settings: AnalysisS
             lower_is_better = settings.metric(c.name).higher_is_better is False
             one_sided = c.effect.p_below(0.0) if lower_is_better else c.effect.p_above(0.0)
             p = p / 2 if one_sided < 0.5 else one_sided
+        p = min(1.0, p / settings.primary.share)
     names = {"trial": trial.name, "contrast": trial.contrast, "model": trial.model}
     return names | {"effect": c.effect.value, "low": low, "high": high, "p_value": p}
 
@@ -266,6 +268,11 @@ def _notes(table: ScoreTable, settings: AnalysisSettings, role: str) -> list[str
     notes = ["Exploratory rows were not declared beforehand: q-values hold over contrasts x metrics, other p-values are unadjusted."]
     if not settings.primary.declared:
         notes.append("The config declares no primary comparison: the defaults stand for it.")
+    if looks := settings.primary.looks:
+        notes.append(
+            f"{len(looks)} looks were planned, at {', '.join(f'{n:,}' for n in looks)} items: the intervals that decide and the adjusted "
+            f"p-values of the family hold over all of them together (Bonferroni: each look has 1/{len(looks)} of the level)."
+        )
     if role == "exploratory":
         notes.append("This contrast is not among the declared primary ones: its verdict is exploratory.")
     if settings.metric(settings.primary.metric).higher_is_better is None:

@@ -9,10 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import special
 
-from pipeline.statistics.paired import Effect
+from pipeline.statistics.paired import MIN_CLUSTERS, Effect
 
 Floats = NDArray[np.float64]
 DRAWS = 100_000
+FEW_CLUSTERS = 40
+"""Up to so many, counted over all members, and from MIN_CLUSTERS on, the law of max |t| is drawn by the wild cluster bootstrap."""
 
 
 @dataclass(frozen=True)
@@ -26,10 +28,12 @@ class Member:
 class Family:
     """Comparisons that are judged together, so that any false claim among them counts as one error.
 
-    The joint law of the estimates is normal with the cluster-robust correlation of the data: the Gaussian cluster multiplier
-    bootstrap (Romano & Wolf 2005; Chernozhukov, Chetverikov & Kato 2013), drawn straight from its conditional law, over a chi
-    variable with the smallest degrees of freedom (Hothorn, Bretz & Westfall 2008). With arms that share a control and equal
-    variances that is Dunnett's test.
+    Single-step max-|t| (Hothorn, Bretz & Westfall 2008; resampled: Romano & Wolf 2005). The joint law of the estimates is normal with
+    the cluster-robust correlation of the data: the Gaussian cluster multiplier bootstrap (Chernozhukov, Chetverikov & Kato 2013), drawn
+    straight from its conditional law, over a chi variable with the smallest degrees of freedom. With arms that share a control and equal
+    variances that is Dunnett's test. Up to FEW_CLUSTERS the estimated correlation is too rough for that (5.5% family error with 20
+    clusters and six arms): there the signs of whole clusters' residuals are drawn, and each draw is studentised by its own variance (wild
+    cluster bootstrap: Cameron, Gelbach & Miller 2008; Djogbenou, MacKinnon & Nielsen 2019).
     """
 
     def __init__(self, members: Sequence[Member], seed: int, draws: int = DRAWS) -> None:
@@ -37,30 +41,52 @@ class Family:
         self.members, self.draws = members, draws
         self._usable = [m for m in members if m.effect.se > 0 or m.effect.score]
         self.df = min((m.effect.df for m in self._usable if np.isfinite(m.effect.df)), default=float("nan"))
+        self._clusters, self._places = _places(self._usable)
+        self.wild = self._clusters <= FEW_CLUSTERS and all(
+            m.effect.sums.clusters >= MIN_CLUSTERS and not m.effect.score for m in self._usable
+        )
         self._largest: Floats | None = None
         if len(self._usable) > 1:
             rng = np.random.default_rng([seed, 0xFA])
-            z = rng.standard_normal((draws, len(self._usable))) @ _root(self.correlation()).T
-            scale = np.sqrt(rng.chisquare(self.df, draws) / self.df)
-            self._largest = np.sort(np.abs(z).max(axis=1) / scale)
+            self._largest = np.sort(self._wild(rng) if self.wild else self._gaussian(rng))
 
     @property
     def method(self) -> str:
         """How simultaneity is reached, in words."""
         if self._largest is None:
             return "one comparison, nothing to adjust"
-        return f"max-|t| over {len(self._usable)} comparisons (cluster multiplier bootstrap, Gaussian, {self.draws:,} draws)"
+        how = "wild cluster bootstrap, signs" if self.wild else "cluster multiplier bootstrap, Gaussian"
+        return f"max-|t| over {len(self._usable)} comparisons ({how}, {self.draws:,} draws)"
+
+    def _gaussian(self, rng: np.random.Generator) -> Floats:
+        """Draws of max |t| (draws,), multipliers normal, all variances off by the same factor."""
+        z = rng.standard_normal((self.draws, len(self._usable))) @ _root(self.correlation()).T
+        scale: Floats = np.sqrt(rng.chisquare(self.df, self.draws) / self.df)
+        drawn: Floats = np.abs(z).max(axis=1) / scale
+        return drawn
+
+    def _wild(self, rng: np.random.Generator) -> Floats:
+        """Draws of max |t| (draws,), multipliers -1 or 1, each estimate with the CR2 variance of its draw."""
+        signs = 2.0 * rng.integers(0, 2, (self.draws, self._clusters)) - 1
+        largest = np.zeros(self.draws)
+        for m, place in zip(self._usable, self._places, strict=True):
+            sums = m.effect.sums
+            e, size, weight = sums.residual, sums.size, 1 / (1 - sums.size / sums.items)
+            total, cross = (signs[:, place] @ np.stack([e, weight * size * e], axis=1)).T
+            shift = total / sums.items
+            variance = np.maximum(float((weight * e**2).sum()) - 2 * shift * cross + shift**2 * float((weight * size**2).sum()), 0.0)
+            with np.errstate(divide="ignore", invalid="ignore"):
+                t = np.where(total == 0, 0.0, np.abs(total) / np.sqrt(variance))
+            if m.effect.df > self.df:  # on the scale of the member with the fewest, whose bound becomes a level for all
+                t = -special.stdtrit(self.df, special.stdtr(m.effect.df, -t))
+            largest = np.maximum(largest, t)
+        return largest
 
     def correlation(self) -> Floats:
         """Correlation of the estimates through the clusters they share: (members, members)."""
-        index: dict[str, int] = {}
-        parts = []
-        for m in self._usable:
-            place = np.fromiter((index.setdefault(c, len(index)) for c in m.clusters), dtype=np.int64, count=len(m.clusters))
-            parts.append((place, m.effect.sums.residual))
-        spread = np.zeros((len(parts), len(index)))
-        for row, (place, residual) in zip(spread, parts, strict=True):
-            row[place] = residual
+        spread = np.zeros((len(self._usable), self._clusters))
+        for row, place, m in zip(spread, self._places, self._usable, strict=True):
+            row[place] = m.effect.sums.residual
         norm = np.sqrt((spread**2).sum(axis=1, keepdims=True))
         spread /= np.where(norm > 0, norm, 1.0)
         corr: Floats = spread @ spread.T
@@ -85,6 +111,13 @@ class Family:
             return p
         bound = float(special.stdtrit(self.df, 1 - p / 2))
         return float((1 + self.draws - np.searchsorted(self._largest, bound * (1 - 1e-12))) / (1 + self.draws))
+
+
+def _places(members: Sequence[Member]) -> tuple[int, list[NDArray[np.int64]]]:
+    """The number of clusters of all members together, and where those of each stand among them."""
+    index: dict[str, int] = {}
+    places = [np.fromiter((index.setdefault(c, len(index)) for c in m.clusters), dtype=np.int64, count=len(m.clusters)) for m in members]
+    return len(index), places
 
 
 def _root(corr: Floats) -> Floats:

@@ -24,7 +24,7 @@ def judge(c: Comparison, family: Family, trial: TrialInfo, settings: AnalysisSet
         low, high = (None if x is None or x != x else x for x in (low, high))
         return (low, high) if sign > 0 else (None if high is None else -high, None if low is None else -low)
 
-    inner = oriented(*effect.interval(family.local_alpha(2 * settings.tost_alpha)))
+    inner = oriented(*effect.interval(family.local_alpha(2 * settings.tost_alpha * p.share)))
     outer = oriented(*effect.interval(family.local_alpha(decision_alpha(settings))))
     missing = c.missing(settings.missing_outcomes, info, ALPHA)
     worst = oriented(missing["low"], missing["high"]) if missing["answers_control"] + missing["answers_treatment"] else (None, None)

@@ -36,7 +36,7 @@ def random_effects(effect: Floats, variance: Floats, alpha: float) -> dict[str, 
     mean = float((w * effect).sum() / w.sum())
     scale = float((w * (effect - mean) ** 2).sum()) / (k - 1)
     if tau2 == 0:
-        # A chance agreement of the datasets must not undercut the variance of the usual formula (Jackson et al. 2017).
+        # A chance agreement of the datasets must not undercut the usual formula's variance (Knapp & Hartung 2003; Jackson et al. 2017).
         scale = max(1.0, scale)
     se = float(np.sqrt(scale / w.sum()))
     half = float(special.stdtrit(k - 1, 1 - alpha / 2)) * se

@@ -20,8 +20,11 @@ ALPHA = 1 - LEVEL
 
 
 def decision_alpha(settings: AnalysisSettings) -> float:
-    """One less the level of the two-sided interval that decides: with alternative `greater` both its ends are one-sided 95% bounds."""
-    return 2 * ALPHA if settings.primary.alternative == "greater" else ALPHA
+    """One less the level of the two-sided interval that decides: with alternative `greater` both its ends are one-sided 95% bounds.
+
+    Planned looks share it evenly (Bonferroni), so that the intervals of all of them hold together.
+    """
+    return (2 * ALPHA if settings.primary.alternative == "greater" else ALPHA) * settings.primary.share
 
 
 def row(c: Comparison, settings: AnalysisSettings, temp: Temp, type_: str, dataset: str, *, checks: bool) -> dict[str, Any]:

@@ -48,7 +48,14 @@ class Primary:
     temperature: Temp | None = None
     alternative: Alternative = "two-sided"
     margin: float | None = None
+    looks: tuple[int, ...] = ()
+    """Numbers of items at which an analysis is planned, ascending; (): one, at the end."""
     declared: bool = False
+
+    @property
+    def share(self) -> float:
+        """The share of the level that each look may use: Bonferroni over the planned looks."""
+        return 1 / max(1, len(self.looks))
 
 
 @dataclass(frozen=True)
@@ -109,6 +116,7 @@ class AnalysisSettings:
         primary = dict(declared or {})
         if primary.get("contrasts") is not None:
             primary["contrasts"] = tuple(primary["contrasts"])
+        primary["looks"] = tuple(sorted(set(primary.get("looks") or ())))
         if primary.get("margin") is not None and not primary["margin"] > 0:
             remedy = "Give it in the metric's units: 0.02 is two points."
             raise ConfigError("the margin must be above 0", where="primary.margin", remedy=remedy)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -11,9 +11,9 @@ from typing import Any
 
 from pipeline.base.errors import ManifestError
 from pipeline.base.files import not_a_file
-from pipeline.base.rows import Item
+from pipeline.base.rows import Item, read_rows
 from pipeline.base.schemas import read_document
-from pipeline.experiment import Experiment, Temp, Trial, Unit
+from pipeline.experiment import TYPES, Experiment, Temp, Trial, Unit
 from pipeline.layout import RunPaths, ShardPaths, prepared_folder
 from pipeline.providers.queue import Queue
 from pipeline.records.digest_cache import DigestCache, Stamp, stamp_of
@@ -102,6 +102,12 @@ class Run:
         from pipeline.steps import prepare
 
         return prepare.items_of(self)
+
+    def stream_items(self, kind: str) -> Iterator[tuple[str, Item]]:
+        """(type, item) of the items of a type, or of `all`; from the prepared files, where they are, without holding them."""
+        for type_ in TYPES if kind == "all" else (kind,):
+            path = self.item_file(type_)
+            yield from ((type_, item) for item in (read_rows(path, Item) if path.exists() else self.items[type_]))
 
     def item_count(self) -> int:
         """How many items are asked, of both types."""

@@ -96,11 +96,11 @@ def changes(ctx: Context) -> list[str]:
     locked = state["locked"] if state else None
     if not locked:
         return ["No lock is on record: the primary analysis cannot be shown to have been declared before the answers were there."]
-    now = ctx.run.experiment.primary
+    was, now = locked["primary"], ctx.run.experiment.primary
     return [
-        f"Primary {key}: locked as {locked['primary'].get(key)!r}, now {now[key]!r}."
-        for key in now
-        if locked["primary"].get(key) != now[key]
+        f"Primary {key}: locked as {was.get(key)!r}, now {now.get(key)!r}."
+        for key in dict.fromkeys([*now, *was])
+        if was.get(key) != now.get(key)
     ]
 
 

@@ -10,6 +10,7 @@ from pipeline.base.rows import Item, read_rows
 from pipeline.base.schemas import write_document
 from pipeline.experiment import TYPES, Trial
 from pipeline.providers.money import price_of
+from pipeline.records import looks
 from pipeline.steps.context import Context, Run
 from pipeline.steps.foresight import check_subgroups
 
@@ -66,6 +67,7 @@ def run(ctx: Context) -> dict[str, Any]:
             t.treatment.model.alias,
             usd_per_item=_usd_per_item(this, t),
             groups=groups,
+            unplanned_look=_unplanned_look(this, t, settings),
         )
         for t in trials
     }
@@ -73,8 +75,31 @@ def run(ctx: Context) -> dict[str, Any]:
     slug = ctx.the_trial.slug
     infos[slug] = _with_extras(this, ctx.the_trial, infos[slug], tables[slug], settings)
     document = analyse(tables, infos, settings, slug)
+    _record_look(this, ctx.the_trial, settings, document["verdict"])
     write_document(targets(ctx)[0], document, "significance")
     return {"verdict": document["verdict"]["verdict"]}
+
+
+def _asked(this: Run) -> dict[str, Any] | None:
+    """What the run asks, as it was locked; None where no lock says so."""
+    locked = this.state["locked"] if this.state is not None else None
+    return locked.get("asked") if locked else None
+
+
+def _unplanned_look(this: Run, trial: Trial, settings: AnalysisSettings) -> str | None:
+    asked = _asked(this)
+    return looks.objection(this.state["looks"], trial.slug, asked, settings.primary.looks) if this.state is not None else None
+
+
+def _record_look(this: Run, trial: Trial, settings: AnalysisSettings, verdict: dict[str, Any]) -> None:
+    """Before the results are there to be seen: an analysis that nobody saw does less harm than one that nobody knows of."""
+    if (asked := _asked(this)) is not None:
+        could = verdict["informative_clusters"] >= verdict["informative_needed"]
+        comparison = looks.comparison_of(this.experiment, trial)
+        with this.manifest_lock:
+            looks.record(
+                this.paths.registry, comparison, asked, this.paths.run_id, could_decide=could, declared=settings.primary.looks
+            )
 
 
 def _with_extras(this: Run, trial: Trial, info: TrialInfo, table: ScoreTable, settings: AnalysisSettings) -> TrialInfo:
