@@ -48,9 +48,9 @@ class Primary:
     temperature: Temp | None = None
     alternative: Alternative = "two-sided"
     margin: float | None = None
+    declared: bool = False
     looks: tuple[int, ...] = ()
     """Numbers of items at which an analysis is planned, ascending; (): one, at the end."""
-    declared: bool = False
 
     @property
     def share(self) -> float:
