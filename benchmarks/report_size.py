@@ -1,10 +1,11 @@
 """How heavy and how quick a large report is: SQuAD 2.0 dev, 11,873 items in two arms, asked of the simulated provider.
 
-    python -m benchmarks.report_size [REPORT.html] [--screenshots FOLDER]
+    python -m benchmarks.report_size [REPORT.html] [--throttle N] [--screenshots FOLDER]
 
 Without an argument it makes the report first: `doit run --dry_run` on SQuAD dev in a temporary folder. Then it opens the report from
 disk in headless Chromium and prints its weight, the times to first paint and until the explorer is ready, and the time that each filter
-and search takes (event to laid-out page; best, median and worst of nine). `--screenshots` keeps pictures in light, dark and phone width.
+and search takes (event to laid-out page; best, median and worst of nine), and how long the page is deaf while somebody types a word.
+`--throttle N` slows the browser's processor N times (DevTools protocol); `--screenshots` keeps pictures in light, dark and phone width.
 """
 
 from __future__ import annotations
@@ -64,6 +65,10 @@ MEASURE = """([id, value, times]) => {
     }
     return taken;
 }"""
+DEAF = """() => {
+    window.deaf = [];
+    new PerformanceObserver((list) => window.deaf.push(...list.getEntries().map((e) => e.duration))).observe({ type: "longtask" });
+}"""
 PAINT = "performance.getEntriesByName('first-contentful-paint')[0]?.startTime"
 
 
@@ -90,8 +95,8 @@ def make_report(folder: Path) -> Path:
     return next(folder.glob("experiments/run_*/*/reports/report.html"))
 
 
-def measure(report: Path) -> dict[str, Any]:
-    """Weights in bytes, times in milliseconds, heap in bytes."""
+def measure(report: Path, throttle: float = 1) -> dict[str, Any]:
+    """Weights in bytes, times in milliseconds, heap in bytes, in a browser `throttle` times slower than this machine."""
     from playwright.sync_api import sync_playwright
 
     data = report.read_bytes()
@@ -101,6 +106,7 @@ def measure(report: Path) -> dict[str, Any]:
         paints, readies = [], []
         for _ in range(5):
             page = context.new_page()
+            context.new_cdp_session(page).send("Emulation.setCPUThrottlingRate", {"rate": throttle})
             started = time.perf_counter()
             page.goto(report.resolve().as_uri(), wait_until="commit")
             page.wait_for_selector("html[data-explorer=ready]", state="attached")
@@ -115,6 +121,10 @@ def measure(report: Path) -> dict[str, Any]:
         for name, field, value in ACTIONS:
             taken = page.evaluate(MEASURE, [field, value, 1 if name.startswith("first") else 9])
             found["actions"][name] = (min(taken), statistics.median(taken), max(taken))
+        page.evaluate(DEAF)
+        page.locator("#f-q").press_sequentially("normandy", delay=80)
+        page.wait_for_timeout(1_000)
+        found["deaf"] = sorted(page.evaluate("window.deaf"))
         page.evaluate("document.querySelector('#entries summary').click()")
         found["heap"] = page.evaluate("performance.memory.usedJSHeapSize")
         context.close()
@@ -147,12 +157,13 @@ def main() -> int:
     """Make or take the report, measure it, print a table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("report", nargs="?", type=Path, help="an existing report.html")
+    parser.add_argument("--throttle", type=float, default=1, metavar="N", help="slow the browser's processor N times")
     parser.add_argument("--json", action="store_true", help="print the figures as JSON")
     parser.add_argument("--screenshots", type=Path, metavar="FOLDER", help="keep pictures of the report there")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         report = given.report or make_report(Path(folder))
-        found = measure(report)
+        found = measure(report, given.throttle)
         if given.screenshots:
             screenshots(report, given.screenshots)
     if given.json:
@@ -161,6 +172,8 @@ def main() -> int:
     weight = f"{found['bytes'] / 1e6:.2f} MB ({found['gzip'] / 1e6:.2f} MB gzipped)"
     print(f"{found['items']} items; page {weight}; JavaScript heap {found['heap'] / 1e6:.0f} MB")
     print(f"first contentful paint {found['first_paint']:.0f} ms, explorer ready {found['ready']:.0f} ms (medians of 5)")
+    deaf = ", ".join(f"{t:.0f} ms" for t in found["deaf"]) or "none"
+    print(f"tasks of 50 ms or more while eight letters are typed and the search is done: {deaf}")
     print("\n| action | best ms | median ms | worst ms |\n| --- | ---: | ---: | ---: |")
     for name, taken in found["actions"].items():
         print(f"| {name} | {' | '.join(f'{t:.1f}' for t in taken)} |")
