@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from pipeline.base.errors import UsageError
@@ -24,12 +25,12 @@ def temp_slug(temp: float | str) -> str:
 
 @dataclass(frozen=True)
 class ShardPaths:
-    """The files of one shard."""
+    """The files of one shard. There may be thousands, and a rerun that has nothing to do names them all: each path is made once."""
 
     rows: Path
     folder: Path
 
-    @property
+    @cached_property
     def submission(self) -> Path:
         """What was promised and sent: `submission.json`."""
         return self.folder / "submission.json"
@@ -39,7 +40,7 @@ class ShardPaths:
         """The same once more, beside the requests: `batch_inputs/<unit>/t0_p00.submission.json`, for the day when the other is lost."""
         return self.rows.with_name(f"{self.rows.stem}.submission.json")
 
-    @property
+    @cached_property
     def results(self) -> Path:
         """The answers, one row per request: `results.jsonl`."""
         return self.folder / "results.jsonl"

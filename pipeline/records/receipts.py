@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ Receipt = dict[str, Any]
 
 def relative(path: Path, root: Path) -> str:
     """A path as receipts write it: relative to the root, so that a moved project keeps its receipts."""
-    return path.relative_to(root).as_posix() if path.is_relative_to(root) else str(path)
+    return str(path).removeprefix(f"{root}{os.sep}")
 
 
 def inputs_digest(inputs: Iterable[Path], settings: Mapping[str, Any], code: str, cache: DigestCache) -> str:

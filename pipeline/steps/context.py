@@ -69,6 +69,7 @@ class Run:
     trials_selected: frozenset[str] | None = None
     """Slugs of the trials chosen with --trial; None: all."""
     _built: tuple[Stamp, dict[str, Any]] | None = None
+    _shard_paths: dict[str, ShardPaths] = field(default_factory=dict)
     manifest_lock: threading.RLock = field(default_factory=threading.RLock)
 
     @cached_property
@@ -145,7 +146,10 @@ class Run:
 
     def shard_paths(self, shard: ShardRef) -> ShardPaths:
         """The files of a shard."""
-        return self.paths.shard(shard.unit, shard.key)
+        found = self._shard_paths.get(shard.name)
+        if found is None:
+            found = self._shard_paths[shard.name] = self.paths.shard(shard.unit, shard.key)
+        return found
 
     def trial_shards(self, trial: Trial) -> list[tuple[str, ShardRef]]:
         """(condition, shard) of a trial: control first, by temperature, in shard order: the order of predictions.csv."""
