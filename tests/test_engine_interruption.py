@@ -11,6 +11,7 @@ from collections import Counter
 import pytest
 
 from pipeline.records.lock import RunLock
+from pipeline.records.run_state import STEPS
 from tests.project import Project, rerun, trial_of
 from tests.striker import Striker
 
@@ -89,6 +90,44 @@ def test_a_soft_stop_finishes_what_is_in_hand_and_says_how_to_resume(empty: Proj
     empty.run("--to_step", "parse")
     assert len(empty.bill()) == 12 and set(empty.bill().values()) == {1}
     assert not (empty.the_run / "STOP_REQUESTED").exists()
+
+
+@pytest.mark.parametrize("threads", [[], ["-n", "2"]], ids=["", "-n 2"])
+def test_a_second_signal_ends_at_once_and_loses_nothing(empty: Project, threads: list[str]) -> None:
+    """Between the remote's commit and the record of it: the worst moment for it."""
+    striker = Striker(empty, "run", *threads, "--to_step", "parse")
+    striker.hold("submit:created")
+    striker.child.send_signal(signal.SIGINT)
+    assert striker.child.stderr is not None
+    while "once more: at once" not in striker.child.stderr.readline():
+        assert striker.child.poll() is None
+    striker.child.send_signal(signal.SIGTERM)
+    assert striker.child.wait() == 130
+    assert empty.phases()["submit"] == "in_progress", "nobody had the time to say otherwise"
+    empty.run("--to_step", "parse")
+    assert len(empty.bill()) == 12 and set(empty.bill().values()) == {1}
+    assert [s for s in STEPS if empty.phases()[s] == "completed"] == list(STEPS[:5])
+
+
+def test_stop_run_asks_a_running_one_and_leaves_an_idle_one_as_it_is(
+    empty: Project, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from scripts.stop_run import main
+
+    monkeypatch.chdir(empty.folder)
+    striker = Striker(empty, "run", "--to_step", "parse")
+    striker.hold("submit:intent")
+    run_id = empty.the_run.name.removeprefix("run_")
+    assert main(["--run_id", run_id]) == 0
+    assert f"asked pid {striker.child.pid} on" in capsys.readouterr().out
+    _out, err = striker.let_go()
+    assert striker.child.returncode == 3 and "stopped (STOP_REQUESTED)" in err
+    empty.run("--to_step", "parse")
+    before = {p: p.stat().st_mtime_ns for p in [empty.the_run, *empty.the_run.rglob("*")]}
+    assert main(["--run_id", run_id]) == 0
+    assert "is not running: nothing to stop" in capsys.readouterr().out
+    assert {p: p.stat().st_mtime_ns for p in [empty.the_run, *empty.the_run.rglob("*")]} == before
+    assert main(["--run_id", "none"]) == 2
 
 
 def test_two_threads_stopped_and_killed_leave_nothing_behind(empty: Project) -> None:

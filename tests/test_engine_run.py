@@ -74,6 +74,25 @@ def test_other_bootstrap_samples_run_stats_and_what_depends_on_its_bytes(project
     assert project.letters() and set(project.letters().values()) == {"U"}
 
 
+@pytest.mark.parametrize(
+    ("changed", "steps"),
+    [
+        ({"stats": {**QUICK, "risk_thresholds": [0.1]}}, {"stats", "report", "aggregate", "archive"}),
+        ({"pricing": {"input_per_million": 1, "output_per_million": 2}}, {"costs", "stats", "report", "aggregate", "archive"}),
+        ({"unsupported": {"strategy": "baseline"}}, {"score", "stats", "report", "aggregate", "tidy", "archive"}),
+        ({"title": "Another title"}, {"report", "aggregate", "archive"}),
+        ({"max_usd": 5}, {"archive"}),
+    ],
+    ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
+)
+def test_a_changed_key_runs_what_reads_it_as_plan_and_list_say(project: Project, changed: dict[str, object], steps: set[str]) -> None:
+    """The archive holds the config: whatever changes in it, it is packed again."""
+    project.configure(**changed)
+    letters = project.letters()
+    assert {name.partition(":")[0] for name, letter in letters.items() if letter == "R"} == steps
+    assert set(rerun(project)) == steps
+
+
 def test_another_primary_runs_stats_and_reports_but_asks_nothing(project: Project) -> None:
     project.configure(primary={"metric": "f1"})
     assert not set(rerun(project)) & {"prepare", "build", "submit", "poll", "parse", "score"}

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from pipeline.engine.action import Action
 from pipeline.engine.session import Session
+from pipeline.records import snapshot
 from pipeline.records.receipts import relative
 from pipeline.records.run_state import STEPS, WITHIN
 
@@ -32,7 +33,7 @@ class Assessment:
 def assess(session: Session) -> list[Assessment]:
     """Every sub-task in order. A task whose upstream will run is to run; one whose input nobody makes is blocked. Writes nothing."""
     found: list[Assessment] = []
-    will_change: dict[str, str] = {}
+    will_change = _written_on_opening(session)
     for step in ORDER:
         selected = session.chosen(step)
         for subject, ctx in session.subjects(step):
@@ -43,8 +44,17 @@ def assess(session: Session) -> list[Assessment]:
             entry = Assessment(step, subject, *_verdict(session, action, will_change), action)
             found.append(entry)
             if entry.verdict == "run":
-                will_change.update((relative(t, session.root), entry.task) for t in action.targets)
+                will_change.update((relative(t, session.root), f"{entry.task} runs before it") for t in action.targets)
     return found
+
+
+def _written_on_opening(session: Session) -> dict[str, str]:
+    """What no step makes but opening the run writes anew, and why: the archive holds the config as well."""
+    paths = session.run.paths
+    if not paths.effective_config.is_file():
+        return {}
+    same = paths.effective_config.read_bytes() == snapshot.config_text(session.experiment, paths).encode()
+    return {} if same else {relative(paths.effective_config, session.root): "the config changed since"}
 
 
 def _verdict(session: Session, action: Action, will_change: dict[str, str]) -> tuple[str, str]:
@@ -55,7 +65,7 @@ def _verdict(session: Session, action: Action, will_change: dict[str, str]) -> t
         who = maker(session, missing[0])
         return "blocked", f"{missing[0]} is missing" + (f"; {who} makes it" if who else "")
     if upstream is not None:
-        return "run", f"{upstream} runs before it"
+        return "run", upstream
     why = action.why_not_done()
     return ("done", "receipt holds") if why is None else ("run", why)
 

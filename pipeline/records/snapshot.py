@@ -37,6 +37,13 @@ def texts_of(exp: Experiment) -> dict[str, str]:
     return {**texts, **{exp.config["task_instructions"][f"{kind}_book"]: text for kind, text in exp.instructions.items()}}
 
 
+def config_text(exp: Experiment, paths: RunPaths) -> str:
+    """What `effective_config.yaml` holds once the run is opened with this experiment."""
+    data = {**exp.config.data, "run_id": paths.run_id, "sources": {f"{kind}_book": found for kind, found in exp.sources.items() if found}}
+    data["paths"] = {"experiments_dir": exp.config["paths"]["experiments_dir"]}
+    return yaml.safe_dump(data, sort_keys=False, allow_unicode=True)
+
+
 def save(exp: Experiment, paths: RunPaths, root: Path) -> list[Path]:
     """Write the snapshot, each file only where its bytes differ. Prompts first, the config last: it makes the snapshot whole.
 
@@ -50,9 +57,7 @@ def save(exp: Experiment, paths: RunPaths, root: Path) -> list[Path]:
         if path.is_file() and path.read_bytes() != text.encode():
             asides.append(put_aside(path, "superseded"))
         _write(path, text)
-    data = {**exp.config.data, "run_id": paths.run_id, "sources": {f"{kind}_book": found for kind, found in exp.sources.items() if found}}
-    data["paths"] = {"experiments_dir": exp.config["paths"]["experiments_dir"]}
-    text = yaml.safe_dump(data, sort_keys=False, allow_unicode=True)
+    text = config_text(exp, paths)
     if not fits and (config.is_dir() or config.read_bytes() != text.encode()):
         asides.append(put_aside(config))
     _write(config, text)
