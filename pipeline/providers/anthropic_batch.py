@@ -7,11 +7,11 @@ deduplicated, with a bound in money (see docs/providers/anthropic.md).
 
 from __future__ import annotations
 
+import functools
 import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
-from itertools import accumulate
 from typing import IO, Any
 from urllib.parse import urljoin
 
@@ -32,7 +32,7 @@ from pipeline.providers.anthropic_wire import (
 from pipeline.providers.checks import row_faults
 from pipeline.providers.http import Patience, bare_url, same_origin
 from pipeline.providers.protocol import Barred, Ids, JobState, JobStatus, Limits, NoRoomNow, Provider, Rejected, Submission
-from pipeline.providers.sdk import Gone, Remote, require_env, rows_of, sdk, text_of, unreadable_row
+from pipeline.providers.sdk import Gone, Remote, require_env, rows_of, sdk, seen_in_time, text_of, unreadable_row
 
 
 class AnthropicBatchProvider(Provider):
@@ -97,11 +97,7 @@ class AnthropicBatchProvider(Provider):
         sent_at = ids.get("create_sent_at")
         if not sent_at:
             return None  # recorded before every POST: without it there was none, and a batch that looks alike is another's
-        found = self._candidate(submission, ids)
-        for due in accumulate(self.look_again_after):
-            if found is None and (wait := float(sent_at) + due - time.time()) > 0:
-                time.sleep(min(wait, due))
-                found = self._candidate(submission, ids)
+        found = seen_in_time(lambda: self._candidate(submission, ids), float(sent_at), self.look_again_after)
         return None if found is None else {**ids, "job": found, "on_trust": True}
 
     def create(self, submission: Submission, ids: Ids, record: Callable[[Ids], None]) -> Ids:
@@ -203,17 +199,8 @@ class AnthropicBatchProvider(Provider):
         return None
 
     def _entries(self, oldest: float, ids: Ids) -> Iterator[dict[str, Any]]:
-        """The batches of the workspace, newest first, until a whole page is older than `oldest`."""
-        page = self._batches.with_raw_response.list
-        after: dict[str, str] = {}
-        while True:
-            listed, _ = self._remote.look("listing batches", lambda after=after: page(limit=100, extra_headers=_of(ids), **after))  # type: ignore[misc]
-            entries = [entry for entry in listed.get("data") or [] if isinstance(entry, dict)]
-            yield from entries
-            ages = [at for entry in entries if (at := _seconds(entry.get("created_at"))) is not None]
-            if not entries or not listed.get("has_more") or (ages and max(ages) < oldest):
-                return
-            after = {"after_id": str(entries[-1].get("id"))}
+        page = functools.partial(self._batches.with_raw_response.list, extra_headers=_of(ids))
+        return self._remote.entries("listing batches", page, oldest, lambda batch: _seconds(batch.get("created_at")), "after_id")
 
     def _is_ours(self, batch: Mapping[str, Any], ids: Ids, submission: Submission) -> bool:
         """Whether an ended batch's results carry this submission's mark."""

@@ -10,7 +10,6 @@ import functools
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from itertools import accumulate
 from typing import IO, Any
 
 import msgspec
@@ -21,7 +20,7 @@ from pipeline.providers.checks import row_faults
 from pipeline.providers.http import Patience
 from pipeline.providers.openai_lines import URL, request_line, result_from_line
 from pipeline.providers.protocol import Barred, Ids, JobState, JobStatus, Limits, NoRoomNow, Provider, Rejected, Submission
-from pipeline.providers.sdk import Gone, Remote, require_env, rows_of, sdk, unreadable_row
+from pipeline.providers.sdk import Gone, Remote, require_env, rows_of, sdk, seen_in_time, unreadable_row
 
 KEY = "submission_key"
 MAX_BYTES = 200_000_000
@@ -116,11 +115,7 @@ class OpenAIBatchProvider(Provider):
         """The batch that carries this submission's key. Where a create was under way, lists are given time to show it."""
         if ids.get("job"):
             return dict(ids)
-        found, sent_at = self._look(submission), float(ids.get("create_sent_at") or 0)
-        for due in accumulate(self.look_again_after):
-            if found is None and (wait := sent_at + due - time.time()) > 0:
-                time.sleep(min(wait, due))
-                found = self._look(submission)
+        found = seen_in_time(lambda: self._look(submission), float(ids.get("create_sent_at") or 0), self.look_again_after)
         return None if found is None else {**ids, **found}
 
     def create(self, submission: Submission, ids: Ids, record: Callable[[Ids], None]) -> Ids:
@@ -201,16 +196,7 @@ class OpenAIBatchProvider(Provider):
         return self._remote.download(f"downloading {file_id}", lambda: self._files.with_streaming_response.content(file_id), least_rows)
 
     def _entries(self, what: str, oldest: float, page: Callable[..., Any]) -> Iterator[dict[str, Any]]:
-        """The entries of a list, newest first, until a whole page is older than `oldest`."""
-        after: dict[str, str] = {}
-        while True:
-            listed, _ = self._remote.look(what, lambda after=after: page(limit=100, **after))  # type: ignore[misc]
-            entries = [entry for entry in listed.get("data") or [] if isinstance(entry, dict)]
-            yield from entries
-            ages = [entry["created_at"] for entry in entries if isinstance(entry.get("created_at"), (int, float))]
-            if not entries or not listed.get("has_more") or (ages and max(ages) < oldest):
-                return
-            after = {"after": str(entries[-1].get("id"))}
+        return self._remote.entries(what, page, oldest, _made_at, "after")
 
     def _look(self, submission: Submission, job: str | None = None) -> Ids | None:
         """The oldest batch of this submission, where the list shows one; further ones are cancelled.
@@ -264,6 +250,11 @@ class OpenAIBatchProvider(Provider):
 def _ran(batch: Mapping[str, Any]) -> bool:
     """True where rows of the batch were answered."""
     return bool(batch.get("output_file_id") or (batch.get("request_counts") or {}).get("completed"))
+
+
+def _made_at(entry: Mapping[str, Any]) -> float | None:
+    at = entry.get("created_at")
+    return float(at) if isinstance(at, (int, float)) else None
 
 
 def _said(error: Mapping[str, Any]) -> str:

@@ -11,9 +11,11 @@ import json
 import os
 import re
 import tempfile
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager
-from typing import IO, Any
+from itertools import accumulate
+from typing import IO, Any, TypeVar
 from urllib.parse import urlsplit
 
 from pipeline.base.digests import sha256_bytes
@@ -24,6 +26,7 @@ from pipeline.providers.chat import error_parts
 from pipeline.providers.http import HttpFault, Patience, fault_of, patiently, provider_clock, redact, require_safe_url
 from pipeline.providers.protocol import Ambiguous, Barred, NoRoomNow, Rejected
 
+T = TypeVar("T")
 SPOOL_BYTES = 1 << 25
 """Downloads up to this many bytes stay in memory."""
 OUT_OF_MONEY = frozenset({"insufficient_quota", "billing_error", "billing_hard_limit_reached"})
@@ -59,6 +62,23 @@ class Remote:
             if fault.status in over:
                 return {}, None
             raise _verdict(what, fault) from None
+
+    def entries(
+        self, what: str, page: Callable[..., Any], oldest: float, made_at: Callable[[dict[str, Any]], float | None], cursor: str
+    ) -> Iterator[dict[str, Any]]:
+        """The entries of a list, newest first, until a whole page is older than `oldest` (seconds since 1970).
+
+        `page` is the SDK's call, `made_at` reads the age of an entry, `cursor` is the name under which a page names its predecessor's end.
+        """
+        after: dict[str, str] = {}
+        while True:
+            listed, _ = self.look(what, lambda after=after: page(limit=100, **after))  # type: ignore[misc]
+            entries = [entry for entry in listed.get("data") or [] if isinstance(entry, dict)]
+            yield from entries
+            ages = [at for entry in entries if (at := made_at(entry)) is not None]
+            if not entries or not listed.get("has_more") or (ages and max(ages) < oldest):
+                return
+            after = {cursor: str(entries[-1].get("id"))}
 
     def create(self, what: str, call: Callable[[], Any], *, rows_inline: bool = False) -> dict[str, Any]:
         """The JSON object of a call that makes something billable: tried once. `rows_inline`: it holds the rows, one may be at fault.
@@ -124,6 +144,16 @@ class Remote:
             start = redact(data[:2000].decode("utf-8", "replace"))[:60]
             raise HttpFault(f"{what}: the reply is no JSON object but {start!r}", status=response.status_code, garbled=True)
         return value, provider_clock(headers)
+
+
+def seen_in_time(look: Callable[[], T | None], sent_at: float, delays: Iterable[float]) -> T | None:
+    """What `look` finds. Lists lag: where it finds nothing, again at each of `delays` (seconds apart) after a create sent at `sent_at`."""
+    found = look()
+    for due in accumulate(delays):
+        if found is None and (wait := sent_at + due - time.time()) > 0:
+            time.sleep(min(wait, due))
+            found = look()
+    return found
 
 
 def sdk(name: str) -> Any:
