@@ -110,10 +110,9 @@ def progress(paths: RunPaths) -> dict[str, Any]:
                 record = SubmissionRecord.load(paths.shard(slug, key))
             except (FileNotFoundError, ManifestError):
                 continue
-            done = record["state"] == "published"
-            answered += shard["requests"] - len(record["failed"]) if done else sum(a["answered"] for a in record["attempts"])
+            answered += record.answered
             failed += len(record["failed"])
-            billed += sum(a["billed_usd"] or 0.0 for a in record["attempts"])
+            billed += record.billed_usd
             reserved += sum(a["reserved_usd"] or 0.0 for a in record["attempts"] if a["billed_usd"] is None)
     return {"requests": asked, "answered": answered, "failed": failed, "billed_usd": round(billed, 9), "reserved_usd": round(reserved, 9)}
 

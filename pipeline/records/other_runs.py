@@ -51,8 +51,8 @@ def unfinished(experiments: Path, config_path: str, but: str) -> list[Unfinished
                 record = SubmissionRecord.load(paths.shard(path.parents[1].name, path.parent.name))
             except (FileNotFoundError, ManifestError):
                 continue
-            answers += record["reused"]["requests"] + sum(a["answered"] for a in record["attempts"])
-            billed += sum(a["billed_usd"] or 0.0 for a in record["attempts"])
+            answers += record.answered
+            billed += record.billed_usd
             flying += record.open_attempt["requests"] if record.open_attempt else 0
         found.append(Unfinished(state["run_id"], answers, flying, billed))
     return found
