@@ -57,7 +57,11 @@ ORIGINALS = (
     "effective_config.yaml", "results.jsonl", "collected.jsonl", "inputs",
 )  # fmt: skip
 """Kinds of which a damaged file is never thrown away: it may hold what nothing else knows."""
-KINDS = (*ORIGINALS, "registry.jsonl", "events.jsonl", "answers.db", ".digests.json", "shard", "items", "predictions.csv", "costs.json")
+KINDS = (
+    *ORIGINALS, "registry.jsonl", "events.jsonl", "answers.db", ".digests.json", "twin", "shard", "items", "predictions.csv", "costs.json",
+)  # fmt: skip
+UNREAD = {"events.jsonl": "events.jsonl", "run_state.json": "events.jsonl", "twin": ".submission.json"}
+"""Of a damaged kind, the end of the names of files that nobody reads without --verify. The state holds the log's seal."""
 RUN_ID, OTHER = "fuzz", "fuzz2"
 
 
@@ -65,6 +69,8 @@ def kind_of(path: Path) -> str | None:
     """Which of KINDS a file is."""
     if "inputs" in path.parts:
         return "inputs"
+    if path.name.endswith(".submission.json"):
+        return "twin"
     if "batch_inputs" in path.parts and path.suffix == ".jsonl":
         return "shard"
     return "items" if path.name.endswith("_book.jsonl") else path.name if path.name in KINDS else None
@@ -197,7 +203,7 @@ class Bench:
         if (not harmless and damaged not in kept) or (what == "folder, not empty" and MARK.encode() not in kept):
             wrong.append(f"{where}: the original is lost")
         if outcome in ("accepted", "repaired"):
-            wrong += [f"{where}: {told}" for told in self.told_afterwards(log=verify or kind != "events.jsonl")]
+            wrong += [f"{where}: {told}" for told in self.told_afterwards(unread="" if verify else UNREAD.get(kind, ""))]
         return kind, outcome, wrong
 
     def damage(self, path: Path, data: bytes, rng: random.Random) -> tuple[str, bytes | None]:
@@ -212,13 +218,13 @@ class Bench:
             return "folder, not empty" if any(path.iterdir()) else "folder", None
         return displacement.__name__, path.read_bytes() if path.is_file() else None
 
-    def told_afterwards(self, *, log: bool) -> Iterator[str]:
-        """What is not as it should be after a run that went well; in the event log only with `log`: without --verify nobody reads it."""
+    def told_afterwards(self, *, unread: str) -> Iterator[str]:
+        """What is not as it should be after a run that went well; not of files ending in `unread` (see UNREAD)."""
         if self.predicted() != self.predictions:
             yield "predictions.csv came out otherwise"
         paths = RunPaths(self.experiments, RUN_ID)
         for name, reasons in Verification(paths, self.root).run().damage.items():
-            if log or not name.endswith("events.jsonl"):
+            if not unread or not name.endswith(unread):
                 yield f"{name}: {reasons[0]}"
         session = self.session()
         session.run.state = RunState.load(paths.state)

@@ -22,7 +22,7 @@ from tests.project import Project, make
 
 ARTIFACTS = (
     "run_state.json", "effective_config.yaml", "events.jsonl", "inputs/prompts/control.txt",
-    "batch_inputs/build_manifest.json", "batch_inputs/*/t0_p00.jsonl",
+    "batch_inputs/build_manifest.json", "batch_inputs/*/t0_p00.jsonl", "batch_inputs/*/t0_p00.submission.json", "results.csv",
     "answers/*/t0_p00/submission.json", "answers/*/t0_p00/results.jsonl", "*/results/trial_manifest.json", "*/results/predictions.csv",
     "*/results/per_item_scores.csv", "*/results/significance.json", "*/results/costs.json", "*/results/provenance.json",
     "*/reports/report.md",

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from pipeline.base.errors import ManifestError
-from pipeline.base.files import put_aside
+from pipeline.base.files import put_aside, write_atomic
 from pipeline.base.schemas import read_document, write_document
 from pipeline.engine.session import Session
 from pipeline.records import repair
 from pipeline.records.clock import now_iso
 from pipeline.records.events import fault_of_log
 from pipeline.records.run_state import RunState
+from pipeline.records.submission import fault_of_twin
 
 
 def restore(session: Session, state: RunState) -> None:
@@ -71,3 +72,15 @@ def event_log(session: Session) -> None:
     beside = f"lies beside as {put_aside(path).name}, and" if path.exists() else "is gone;"
     session.run.notice(f"events.jsonl is damaged ({fault}); it {beside} a new one begins")
     session.run.events.add("set_aside", file=path.name, reason=fault)
+
+
+def twins(session: Session) -> None:
+    """With --verify: a published submission whose twin is not the same gets a new one; what was there goes aside."""
+    run = session.run
+    for slug, unit in (run.built() or {"units": {}})["units"].items():
+        for key in unit["shards"]:
+            paths = run.paths.shard(slug, key)
+            if (fault := fault_of_twin(paths)) is not None:
+                beside = f"; it lies beside as {put_aside(paths.submission_twin).name}" if paths.submission_twin.exists() else ""
+                run.notice(f"{slug}/{paths.submission_twin.name} {fault}{beside}")
+                write_atomic(paths.submission_twin, paths.submission.read_bytes())

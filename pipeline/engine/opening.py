@@ -53,6 +53,7 @@ def open_run(session: Session) -> RunLock:
         mending.build_manifest(session)
         if session.params.get("verify"):
             mending.event_log(session)
+            mending.twins(session)
         if run.options.fresh:
             run.state.force(
                 f"{FRESH}: a new generation of answers", None, str(run.state["generation"] + 1), generation=run.state["generation"] + 1

@@ -12,6 +12,7 @@ from typing import Any
 
 from pipeline.base.digests import digest
 from pipeline.base.errors import ManifestError
+from pipeline.base.files import read_file
 from pipeline.base.schemas import read_document, write_document
 from pipeline.layout import ShardPaths
 from pipeline.records.clock import now_iso, seconds
@@ -71,6 +72,19 @@ def read_submission(path: Path) -> dict[str, Any]:
     if fault := fault_of(document):
         raise ManifestError(fault, where=str(path))
     return document
+
+
+def fault_of_twin(paths: ShardPaths) -> str | None:
+    """Why a published record's twin would not serve in its place, or None. Before it is published the twin may be ahead."""
+    try:
+        if read_submission(paths.submission)["state"] != "published":
+            return None
+        same = read_file(paths.submission_twin) == read_file(paths.submission)
+    except FileNotFoundError as e:
+        return "is missing" if Path(e.filename) == paths.submission_twin else None
+    except ManifestError as e:
+        return e.fact if e.where == str(paths.submission_twin) else None
+    return None if same else "is not the same as submission.json"
 
 
 def charged_usd(attempts: Iterable[Mapping[str, Any]]) -> float:

@@ -18,7 +18,7 @@ from pipeline.layout import RunPaths, prepared_folder
 from pipeline.records.events import fault_of_log
 from pipeline.records.repair import fault_of_build, fault_of_prepared
 from pipeline.records.run_state import RunState
-from pipeline.records.submission import read_submission
+from pipeline.records.submission import fault_of_twin, read_submission
 from pipeline.records.tarball import TRAVELLING
 
 
@@ -149,6 +149,8 @@ class Verification:
         record = self._document(paths.submission, read_submission, required=False)
         if record is None or record["results"] is None:
             return
+        if fault := fault_of_twin(paths):
+            self.found.wrong(paths.submission_twin, fault)
         if record["shard"]["sha256"] != shard["sha256"]:
             self.found.wrong(paths.submission, "is about other requests than build_manifest.json names")
         if self._bytes(paths.results, record["results"]["size"], record["results"]["sha256"], "submission.json") and whole:
