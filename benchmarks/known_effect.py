@@ -10,7 +10,6 @@ exact binomial interval of that share. Exit 1 where that interval lies outside 9
 from __future__ import annotations
 
 import argparse
-import csv
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -28,7 +27,7 @@ from pipeline.scoring.settings import ScoringSettings
 from pipeline.statistics.analysis import analyse
 from pipeline.statistics.settings import AnalysisSettings, TrialInfo
 from pipeline.statistics.table import read_scores
-from pipeline.steps.parse import COLUMNS, row
+from pipeline.steps.parse import COLUMNS, line
 
 SAMPLE = Path(__file__).resolve().parents[1] / "config" / "sample"
 ACCURACY = {"control": 0.55, "treatment": 0.67}
@@ -42,8 +41,8 @@ def sample(seed: int) -> dict[str, list[Item]]:
     return {kind: [msgspec.structs.replace(item, id=f"{item.id}#{seed}") for item in items] for kind, items in found.items()}
 
 
-def answered(items: dict[str, list[Item]], accuracy: dict[str, float]) -> Iterator[list[object]]:
-    """The rows of predictions.csv: every item asked in both conditions, whose system prompt is their name."""
+def answered(items: dict[str, list[Item]], accuracy: dict[str, float]) -> Iterator[str]:
+    """The lines of predictions.csv: every item asked in both conditions, whose system prompt is their name."""
     by_place = {(item.dataset, item.id): item for found in items.values() for item in found}
     known = {sha256_bytes(condition.encode()): p for condition, p in accuracy.items()}
     provider = SimulatedProvider(Path("unused"), lambda dataset, id_: by_place[dataset, id_], {}, known)
@@ -54,17 +53,14 @@ def answered(items: dict[str, list[Item]], accuracy: dict[str, float]) -> Iterat
                 place = Place(dataset=item.dataset, item_id=item.id, type="open" if kind == "open" else "closed", temp=0.0, sample_index=0)
                 body = {"messages": [{"role": "system", "content": condition}, {"role": "user", "content": item.question}]}
                 request = RequestRow(custom_id=custom_id, answer_key=custom_id, place=place, body=body)
-                yield row(request, provider.answer(request), condition, condition, "simulated")
+                yield line(request, provider.answer(request), condition, condition, "simulated")
 
 
 def interval(folder: Path, seed: int, accuracy: dict[str, float]) -> tuple[float, float, bool]:
     """One analysis: the ends of the 95% interval of the primary effect, and whether the verdict claims a difference."""
     items = sample(seed)
     predictions, scores = folder / "predictions.csv", folder / "per_item_scores.csv"
-    with open(predictions, "w", encoding="utf-8", newline="") as f:
-        writer = csv.writer(f, lineterminator="\n")
-        writer.writerow(COLUMNS)
-        writer.writerows(answered(items, accuracy))
+    predictions.write_text("".join([",".join(COLUMNS) + "\n", *answered(items, accuracy)]), encoding="utf-8")
     files = {kind: folder / f"{kind}.jsonl" for kind in TYPES}
     for kind, path in files.items():
         path.write_bytes(b"".join(encode(item) + b"\n" for item in items[kind]))

@@ -7,7 +7,7 @@ import json
 import numpy as np
 import pytest
 
-from benchmarks import calibration
+from benchmarks import calibration, known_effect
 from benchmarks.simulate import binary, clustered, f1_like, replicated, singles, totals
 from pipeline.statistics.paired import Effect
 
@@ -50,3 +50,20 @@ def test_an_interval_that_is_too_narrow_fails_the_benchmark(monkeypatch, capsys)
     monkeypatch.setattr(calibration, "grid", lambda quick: [(lambda d: binary(0.2, d), 0.05, singles(100))])
     assert calibration.main(["--runs", "400", "--only", "single"]) == 1
     assert "!" in capsys.readouterr().out
+
+
+def test_the_simulated_effect_is_found_by_the_whole_path(capsys):
+    assert known_effect.main(["--runs", "12"]) == 0
+    assert "12 analyses of the bundled sample" in capsys.readouterr().out
+
+
+def test_an_effect_that_is_not_found_fails_the_benchmark(monkeypatch):
+    monkeypatch.setattr(known_effect, "interval", lambda folder, seed, accuracy: (0.13, 0.2, True))
+    assert known_effect.main(["--runs", "200"]) == 1
+
+
+def test_scores_of_simulated_answers_are_right_as_often_as_the_prompt_is(tmp_path):
+    """What the provider means as right and as wrong is scored so: over 20 draws of the sample, to three standard errors."""
+    ends = [known_effect.interval(tmp_path, seed, {"control": 0.2, "treatment": 0.9}) for seed in range(20)]
+    middle = float(np.mean([(low + high) / 2 for low, high, _claim in ends]))
+    assert middle == pytest.approx(0.7, abs=0.03)
