@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -36,7 +37,7 @@ def test_a_scorer_that_leaves_the_program_is_one_that_fails(project: Project, tm
 
 def test_a_slow_scorer_is_told_with_the_item(project: Project, tmp_path: Path) -> None:
     said = scored(project, tmp_path / "p", 'time.sleep(1.1 if item.id == "c1" else 0)', 0)
-    assert "calls of own metrics took long: f on facts|c1 (1.1 s)" in said
+    assert re.search(r"\d calls of own metrics took long: f on facts\|c1 \(\d+\.\d s\)", said)
 
 
 @pytest.mark.parametrize(
