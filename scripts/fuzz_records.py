@@ -60,8 +60,14 @@ ORIGINALS = (
 KINDS = (
     *ORIGINALS, "registry.jsonl", "events.jsonl", "answers.db", ".digests.json", "twin", "shard", "items", "predictions.csv", "costs.json",
 )  # fmt: skip
-UNREAD = {"events.jsonl": "events.jsonl", "run_state.json": "events.jsonl", "twin": ".submission.json"}
-"""Of a damaged kind, the end of the names of files that nobody reads without --verify. The state holds the log's seal."""
+UNREAD = {
+    "events.jsonl": "events.jsonl",
+    "run_state.json": "events.jsonl",
+    "twin": ".submission.json",
+    "submission.json": ".submission.json",
+}
+"""Of a damaged kind, the end of the names of files that nobody reads without --verify. The state holds the log's seal, a
+submission that is damaged and still valid differs from its twin."""
 RUN_ID, OTHER = "fuzz", "fuzz2"
 
 
