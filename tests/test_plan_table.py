@@ -52,6 +52,12 @@ def test_only_counts_that_say_something_are_shown() -> None:
     assert "reuse" in text and "the oldest answer to be reused is of 2026-11-01" in text and "nothing to send, nothing to pay" in text
 
 
+def test_what_is_under_way_is_not_said_to_be_free() -> None:
+    under_way = {**plan()["total"], "poll": 7, "send": 0}
+    text = "\n".join(text for text, _style in plan_lines(plan(total=under_way), None))
+    assert "nothing to send: what is under way was counted when it was sent" in text and "nothing to pay" not in text
+
+
 def test_a_model_without_a_price_says_so(tmp_path: Path) -> None:
     unpriced = {**plan()["total"], "expected_usd": None, "worst_usd": None}
     assert sum("no price" in text for text, _style in plan_lines(plan(total=unpriced), None)) == 2

@@ -94,7 +94,7 @@ def _cost(plan: Mapping[str, Any], width: int | None) -> Iterator[Line]:
     if total["oldest_reused"]:
         yield f"the oldest answer to be reused is of {total['oldest_reused'][:10]}", ""
     if not total["send"]:
-        yield "nothing to send, nothing to pay", ""
+        yield "nothing to send" + (": what is under way was counted when it was sent" if total["poll"] else ", nothing to pay"), ""
         return
     yield f"{'to send':<9}{'prompt tokens':>15}{'answer tokens':>15}{'dollars':>12}", "dim"
     for name, how in (("expected", "expected"), ("at worst", "worst")):
