@@ -94,6 +94,18 @@ def test_a_running_job_is_not_deleted_because_its_rows_are_paid_for(server, tmp_
     assert end_of(made, ids, sub).state is JobState.ENDED and len(list(made.fetch(ids, sub))) == 8
 
 
+def test_where_fireworks_takes_a_cancel_what_ran_is_kept_and_the_rest_is_owed(server, tmp_path):
+    """Other clients post `:cancel`; no documentation has it."""
+    server.state.set_options({"cancellable": True, "running_polls": 5})
+    made, sub = provider(server.url()), submission(tmp_path)
+    ids = send(made, sub)
+    while made.poll(ids, sub).state is not JobState.RUNNING:
+        pass
+    made.cancel(ids)
+    assert end_of(made, ids, sub).state is JobState.CANCELLED
+    assert sorted(row.custom_id for row in made.fetch(ids, sub)) == bill(server) and len(bill(server)) == 4
+
+
 def test_a_lost_job_is_lost_only_after_a_second_look(server, tmp_path):
     made, sub = provider(server.url()), submission(tmp_path)
     status = made.poll({"account": "acme", "job": "nobody", "output_dataset": "nothing"}, sub)

@@ -10,7 +10,8 @@ end, the job's record is gone, its output dataset stays), `strange_state` (the s
 
 Options: `duplicate_status` (409 or 400), `dedupe` (true; false makes a second job under the same id), `prefix` (false drops
 `JOB_STATE_`), `upload_polls` (looks at a dataset before it is READY), `server_output_id` (refuses a client-chosen output dataset),
-`running_polls` (looks at a job before it ends), `dataset_problem` (why no dataset becomes READY).
+`running_polls` (looks at a job before it ends), `cancellable` (true: takes `:cancel`, which no documentation names),
+`dataset_problem` (why no dataset becomes READY).
 """
 
 from __future__ import annotations
@@ -222,6 +223,14 @@ class Fireworks(App):
     def _delete_batchInferenceJobs(self, _: Request, account: str, name: str) -> Response:
         gone = self.state.do("UPDATE jobs SET state='DELETING_CLEANING_UP' WHERE account=? AND id=? AND state!='GONE'", account, name)
         return Response({}) if gone else Response(NOT_FOUND, 404)
+
+    def _post_batchInferenceJobs_cancel(self, _: Request, account: str, name: str) -> Response:
+        ended = ("COMPLETED", "FAILED", "EXPIRED", "CANCELLED", "EARLY_STOPPED", "GONE")
+        row = self._job(account, name) if self.state.option("cancellable", False) else None
+        if row is None or row["state"] in ended:
+            return Response(NOT_FOUND, 404)
+        self._set(row["number"], "CANCELLED")
+        return Response({})
 
     def _show(self, row: sqlite3.Row | None) -> Response:
         assert row is not None
