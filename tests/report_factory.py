@@ -174,7 +174,7 @@ def make_trial(
                         if failed:
                             text, scores = "", {m: (None if v is None else 0.0) for m, v in scores.items()}
                         elif hostile and i < len(HOSTILE):
-                            text = HOSTILE[i]
+                            text = HOSTILE[(i + (condition == "treatment")) % len(HOSTILE)]  # the arms differ: marked words are hostile too
                         samples.append(scores)
                         custom_id = hashlib.sha256(f"{condition}{kind}{item.key}{sample}".encode()).hexdigest()[:32]
                         tokens = (180 if kind == "open" else 40, len(text.split()))
