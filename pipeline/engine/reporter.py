@@ -45,12 +45,13 @@ class AbidingReporter:
             if name not in needed and name in tasks:
                 needed.add(name)
                 todo += [*tasks[name].task_dep, *tasks[name].setup_tasks]
-        for name in needed:
-            if phase := self._phase(tasks[name]):
-                self._left[phase] = self._left.get(phase, 0) + 1
-        for phase, count in self._left.items():
-            if session_is_narrow(self._session) or count < sum(self._phase(task) == phase for task in tasks.values()):
-                self._partial.add(phase)
+        every: dict[str, int] = {}
+        for name, task in tasks.items():
+            if phase := self._phase(task):
+                every[phase] = every.get(phase, 0) + 1
+                if name in needed:
+                    self._left[phase] = self._left.get(phase, 0) + 1
+        self._partial = {p for p, count in self._left.items() if session_is_narrow(self._session) or count < every[p]}
         self._display.expect(self._left)
 
     def get_status(self, task: Any) -> None:
