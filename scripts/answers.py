@@ -5,19 +5,17 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from datetime import date
 from pathlib import Path
 
 import msgspec
 
-from pipeline.base.errors import AbidingError, UsageError
+from pipeline.base.errors import UsageError
 from pipeline.base.files import atomic_writer
-from pipeline.base.rows import RequestRow, ResultRow, read_rows
 from pipeline.layout import RunPaths, find_root
 from pipeline.records.answers import AnswerStore
-from pipeline.records.run_state import RunState
-from pipeline.records.submission import SubmissionRecord
+from pipeline.records.refill import kept, refill
 from scripts.edge import Parser, command
 
 
@@ -37,29 +35,13 @@ def parser() -> argparse.ArgumentParser:
     prune = verbs.add_parser("prune", help="forget answers older than a day (they would be paid for again)")
     prune.add_argument("--before", required=True, metavar="YYYY-MM-DD", type=day)
     prune.add_argument("--yes", action="store_true", help="do it; without, only say how many")
-    verbs.add_parser("rebuild", help="fill the store from the published results of all runs")
+    verbs.add_parser("rebuild", help="fill the store from what all runs hold (a run does so itself where the store is lost)")
     return p
 
 
-def published(experiments: Path) -> Iterator[tuple[str, str, int, str, str, dict[str, ResultRow]]]:
-    """(run_id, shard, generation, provider, model, answers by key) of every published shard whose requests are there."""
-    for path in sorted(experiments.glob("run_*/answers/*/*/submission.json")):
-        run_id = path.parents[3].name.removeprefix("run_")
-        unit, key = path.parents[1].name, path.parent.name
-        paths = RunPaths(experiments, run_id).shard(unit, key)
-        try:
-            record = SubmissionRecord.load(paths)
-            if record["state"] != "published":
-                continue
-            requests = list(read_rows(paths.rows, RequestRow))
-            results = list(read_rows(paths.results, ResultRow))
-            model = json.loads(RunPaths(experiments, run_id).build_manifest.read_bytes())["units"][unit]["model"]
-            RunState.load(RunPaths(experiments, run_id).state)
-        except (AbidingError, OSError, KeyError, ValueError) as e:
-            print(f"left out {unit}/{key} of {run_id}: {e}", file=sys.stderr)
-            continue
-        answers = {q.answer_key: r for q, r in zip(requests, results, strict=False) if r.outcome != "failed" and q.custom_id == r.custom_id}
-        yield run_id, f"{unit}/{key}", record["generation"], record["provider"], model, answers
+def tell(line: str) -> None:
+    """A shard that could not be read, on stderr."""
+    print(line, file=sys.stderr)
 
 
 def verify(store: AnswerStore, experiments: Path) -> int:
@@ -72,10 +54,10 @@ def verify(store: AnswerStore, experiments: Path) -> int:
         print(f"answer {count + 1} is unreadable: {e}; python -m scripts.answers rebuild fills a new store")
         return 1
     lacking = 0
-    for run_id, shard, generation, _provider, _model, answers in published(experiments):
-        missing = len(answers) - len(store.known(answers, generation))
+    for shard in kept(experiments, tell):
+        missing = len(shard.answers) - len(store.known(shard.answers, shard.generation)) if shard.published else 0
         if missing:
-            print(f"{missing} published answers of {run_id} {shard} are not in the store (rebuild adds them)")
+            print(f"{missing} published answers of {shard.run_id} {shard.shard} are not in the store (rebuild adds them)")
             lacking += missing
     print(f"{count} answers, all readable; {lacking} published ones lacking")
     return 1 if lacking else 0
@@ -137,11 +119,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                 + (": forgotten" if args.yes else "; --yes forgets them, and a later run pays for them again")
             )
             return 0
-        added = 0
-        for run_id, shard, generation, provider, model, answers in published(experiments):
-            added += len(answers) - len(store.known(answers, generation))
-            store.put(answers, generation, run_id=run_id, provider=provider, model=model, owner=f"{run_id}/{shard}")
-        print(f"{added} answers added")
+        print(f"{refill(store, experiments, tell)} answers added")
         return 0
     finally:
         store.close()

@@ -81,6 +81,17 @@ class AnswerStore:
         db.execute("select count(*) from (select 1 from answers limit 1)").fetchone()
         return db
 
+    @property
+    def filled(self) -> bool:
+        """Whether all that the runs knew when the store was made is in it (see `refill`). A kill on the way leaves it False."""
+        assert self._db is not None
+        return bool(self._db.execute("pragma user_version").fetchone()[0])
+
+    def mark_filled(self) -> None:
+        """From here on every answer comes into the store as it is given."""
+        assert self._db is not None
+        self._db.execute("pragma user_version = 1")
+
     def get(self, keys: Iterable[str], generation: int) -> dict[str, tuple[ResultRow, str]]:
         """The stored answers among `keys`: key -> (row with the custom_id it was asked under, answered_at)."""
         found: dict[str, tuple[ResultRow, str]] = {}
@@ -121,10 +132,13 @@ class AnswerStore:
                 times += [at for (at,) in self._db.execute(sql, (generation, *chunk)) if at]
         return min(times, default=None)
 
-    def put(self, rows: Mapping[str, ResultRow], generation: int, *, run_id: str, provider: str, model: str, owner: str) -> None:
-        """Keep answers (key -> row) and let go of the owner's claims on them, in one transaction. First answer stays."""
+    def put(
+        self, rows: Mapping[str, ResultRow], generation: int, *, run_id: str, provider: str, model: str, owner: str, at: str | None = None
+    ) -> None:
+        """Keep answers (key -> row), given now or `at` (RFC 3339), and let go of the owner's claims on them, in one transaction. First
+        answer stays."""
         assert self._db is not None
-        at = now_iso()
+        at = at or now_iso()
         with self._lock:
             self._db.execute("begin immediate")
             try:

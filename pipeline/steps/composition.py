@@ -16,6 +16,7 @@ from pipeline.providers.protocol import Provider
 from pipeline.providers.queue import Queue
 from pipeline.providers.shard import Desk, Shard
 from pipeline.records.answers import AnswerStore
+from pipeline.records.refill import refill
 from pipeline.steps.context import Run
 
 HOURS = 3600.0
@@ -89,10 +90,9 @@ def make_queue(this: Run) -> Queue:
     provider = make_provider(this)
     store = AnswerStore(this.paths.answers_db)
     if store.set_aside is not None:
-        this.notice(
-            f"the answer store was corrupt and lies beside as {store.set_aside.name}; "
-            "python -m scripts.answers rebuild fills a new one from the runs"
-        )
+        this.notice(f"the answer store was corrupt and lies beside as {store.set_aside.name}")
+    if not store.filled and (added := refill(store, this.paths.folder.parent, this.notice)):
+        this.notice(f"the answer store is new: {added} answers of the runs were put into it")
     desk = Desk(
         run_id=this.paths.run_id,
         provider=provider,
