@@ -65,9 +65,10 @@ UNREAD = {
     "run_state.json": "events.jsonl",
     "twin": ".submission.json",
     "submission.json": ".submission.json",
+    "shard": ".submission.json",
 }
 """Of a damaged kind, the end of the names of files that nobody reads without --verify. The state holds the log's seal, a
-submission that is damaged and still valid differs from its twin."""
+submission that is damaged and still valid differs from its twin; shards and twins share a folder."""
 RUN_ID, OTHER = "fuzz", "fuzz2"
 
 
