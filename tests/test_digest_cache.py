@@ -14,6 +14,13 @@ from pipeline.base.digests import canonical_json, digest, sha256_bytes, sha256_f
 from pipeline.records import digest_cache
 from pipeline.records.digest_cache import DigestCache
 
+DEEP = '{"a":' * 100_000 + "1" + "}" * 100_000
+
+
+def repr_start(text: str) -> str:
+    """A name for a case, however long."""
+    return repr(text[:12])
+
 
 @pytest.fixture
 def reads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
@@ -86,7 +93,7 @@ def test_a_file_that_changes_while_it_is_read_is_not_remembered(tmp_path: Path, 
     assert cache.sha256(path) == sha256_bytes(b"changed since")
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", '{"a": 1}', '{"a": [1, 2, 3, 4]}', "\x00\x00"])
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"a": 1}', DEEP, '{"a": [1, 2, 3, 4]}', "\x00\x00"], ids=repr_start)
 def test_a_damaged_cache_is_an_empty_one(tmp_path: Path, text: str) -> None:
     (tmp_path / "c.json").write_text(text)
     (tmp_path / "a").write_text("x")

@@ -172,3 +172,10 @@ def test_reading_names_the_line_that_is_no_row(tmp_path: Path) -> None:
     assert next(rows).key == "d|1"
     with pytest.raises(ManifestError, match=r"x.jsonl:2: not a valid Item"):
         next(rows)
+
+
+def test_a_row_nested_absurdly_deep_is_no_row(tmp_path: Path) -> None:
+    path = tmp_path / "results.jsonl"
+    path.write_text('{"custom_id": "x", "outcome": "answered", "tool_calls": ' + "[" * 100_000 + "]" * 100_000 + "}\n")
+    with pytest.raises(ManifestError, match=r"results.jsonl:1"):
+        list(read_rows(path, ResultRow))

@@ -126,7 +126,7 @@ def readable_rows(path: str | Path, kind: type[Row]) -> Iterator[Row]:
         for line in f:
             try:
                 yield decoder.decode(line)
-            except (msgspec.DecodeError, UnicodeDecodeError):
+            except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
                 continue
 
 
@@ -137,5 +137,5 @@ def read_rows(path: str | Path, kind: type[Row]) -> Iterator[Row]:
         for number, line in enumerate(f, 1):
             try:
                 yield decoder.decode(line)
-            except (msgspec.DecodeError, UnicodeDecodeError) as e:
+            except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as e:
                 raise ManifestError(f"not a valid {kind.__name__}: {e}", where=f"{path}:{number}") from e

@@ -70,7 +70,7 @@ def journal_rows(path: Path, job: str) -> Iterator[ResultRow]:
                 return  # torn by a kill: cut back when the journal is next opened for appending
             try:
                 entry = _entries.decode(line)
-            except (msgspec.DecodeError, UnicodeDecodeError) as e:
+            except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as e:
                 raise ManifestError(f"not a journal entry: {e}", where=f"{path}:{number}") from e
             if entry.job == job:
                 yield entry.row

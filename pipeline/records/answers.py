@@ -104,7 +104,7 @@ class AnswerStore:
                 for key, blob, at in self._db.execute(sql, (generation, *chunk)).fetchall():
                     try:
                         found[key] = (_decode(blob), at)
-                    except msgspec.DecodeError:  # damaged: an answer that cannot be read is none, and must not keep a new one out
+                    except (msgspec.DecodeError, RecursionError):  # damaged is no answer, and must not keep a new one out
                         self._db.execute("delete from answers where key=? and generation=?", (key, generation))
         return found
 

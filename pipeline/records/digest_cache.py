@@ -41,7 +41,7 @@ class DigestCache:
             saved = msgspec.json.decode(read_file(path), type=Saved)
             if sha256_bytes(bytes(saved.known)) == saved.sha256:
                 self._known = msgspec.json.decode(saved.known, type=dict[str, tuple[int, int, int, int, str]])
-        except (FileNotFoundError, ManifestError, msgspec.DecodeError, UnicodeDecodeError):
+        except (FileNotFoundError, ManifestError, msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             pass  # everything is hashed once anew
         self._dirty = not self._known
 

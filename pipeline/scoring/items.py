@@ -33,7 +33,7 @@ class ItemIndex:
             for number, line in enumerate(f, 1):
                 try:
                     key = decoder.decode(line)
-                except (msgspec.DecodeError, UnicodeDecodeError) as e:
+                except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as e:
                     raise ManifestError(f"not a valid Item: {e}", where=f"{self.path}:{number}") from e
                 hashes.append(hash(f"{key.dataset}|{key.id}"))
                 offsets.append(offset)
@@ -57,7 +57,7 @@ class ItemIndex:
             line = os.pread(self._fd, self._lengths[at], self._offsets[at])
             try:
                 item = self._decoder.decode(line)
-            except (msgspec.DecodeError, UnicodeDecodeError) as e:
+            except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as e:
                 raise ManifestError(f"not a valid Item: {e}", where=f"{self.path}, item {key}") from e
             if item.key == key:
                 return item

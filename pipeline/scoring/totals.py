@@ -52,7 +52,7 @@ def read_nq(path: Path) -> list[Question]:
             if line.strip():
                 row = msgspec.json.decode(line)
                 questions.append(Question(row["question"], list(row["answer"])))
-    except (KeyError, TypeError, msgspec.DecodeError, UnicodeDecodeError) as e:
+    except (KeyError, TypeError, msgspec.DecodeError, UnicodeDecodeError, RecursionError) as e:
         raise _not_a("NQ-open", f"{path}:{len(questions) + 1}", e) from e
     return questions
 
@@ -84,7 +84,7 @@ def read_predictions(path: Path) -> dict[str, str]:
         return msgspec.json.decode(path.read_bytes(), type=dict[str, str])
     except OSError as e:
         raise UsageError(f"cannot be read: {e.strerror}", where=str(path)) from e
-    except (msgspec.DecodeError, UnicodeDecodeError) as e:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as e:
         raise UsageError(f"not a JSON object of texts by id: {e}", where=str(path)) from e
 
 
@@ -142,7 +142,7 @@ def _load(path: Path) -> Any:
         return msgspec.json.decode(path.read_bytes())
     except OSError as e:
         raise UsageError(f"cannot be read: {e.strerror}", where=str(path)) from e
-    except (msgspec.DecodeError, UnicodeDecodeError) as e:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as e:
         raise UsageError(f"not readable as JSON: {e}", where=str(path)) from e
 
 
