@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import subprocess
 import sys
+from collections.abc import Sequence
 
 QUICK = (
     ["benchmarks.metric_agreement"],
@@ -18,9 +19,9 @@ QUICK = (
 )
 
 
-def main() -> int:
+def main(argv: Sequence[str] | None = None) -> int:
     """Run them all; the first failure's code."""
-    argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__).parse_args()
+    argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__).parse_args(argv)
     code = 0
     for words in QUICK:
         print(f"\n== {' '.join(words)}", flush=True)

@@ -10,6 +10,7 @@ import argparse
 import hashlib
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks.project import doit_run, machine, measured, project
@@ -38,13 +39,13 @@ def fill(path: Path, answers: int, seed: int) -> float:
     return time.perf_counter() - start
 
 
-def main() -> int:
+def main(argv: Sequence[str] | None = None) -> int:
     """Fill, ask, print."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.answer_store", description=__doc__)
     parser.add_argument("--answers", type=int, default=1_000_000)
     parser.add_argument("--asked", type=int, default=200_000, help="requests that are looked up, half of them answered")
     parser.add_argument("--seed", type=int, default=1)
-    args = parser.parse_args()
+    args = parser.parse_args(argv)
     print(f"{args.answers:,} answers; {machine()}", flush=True)
     with project(args.asked // 2) as folder:
         doit_run(folder, "--to_step", "build")

@@ -10,6 +10,7 @@ import argparse
 import os
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks.project import doit_run, machine, project
@@ -37,11 +38,11 @@ def durable_writes(path: Path, count: int) -> float:
     return taken
 
 
-def main() -> int:
+def main(argv: Sequence[str] | None = None) -> int:
     """Answer all requests, and print the milliseconds of each."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.live_overhead", description=__doc__)
     parser.add_argument("--items", type=int, default=2500, help="items; two requests each")
-    args = parser.parse_args()
+    args = parser.parse_args(argv)
     answers = 2 * args.items
     print(f"{answers:,} answers; {machine()}", flush=True)
     with project(args.items, provider="{name: local, model_path: model.gguf}") as folder:

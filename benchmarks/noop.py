@@ -10,6 +10,7 @@ import argparse
 import os
 import statistics
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks.project import doit_run, machine, measured, project
@@ -39,12 +40,12 @@ def plain(folder: Path, tasks: int, repeat: int) -> float:
     return statistics.median(measured(folder, doit).seconds for _ in range(repeat))
 
 
-def main() -> int:
+def main(argv: Sequence[str] | None = None) -> int:
     """Run once for real, then time the reruns."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.noop", description=__doc__)
     parser.add_argument("--shards", type=int, default=250, help="shards per arm; two tasks each (submit and poll)")
     parser.add_argument("--repeat", type=int, default=3)
-    args = parser.parse_args()
+    args = parser.parse_args(argv)
     tasks = 4 * args.shards
     print(f"{tasks} shard tasks; {machine()}", flush=True)
     with project(args.shards) as folder:

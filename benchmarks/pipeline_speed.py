@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks.project import doit_run, machine, project
@@ -35,14 +36,14 @@ def parts(folder: Path) -> dict[str, float]:
     return took
 
 
-def main() -> int:
+def main(argv: Sequence[str] | None = None) -> int:
     """Make the run, time the steps, print the table."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.pipeline_speed", description=__doc__)
     parser.add_argument("--items", type=int, default=100_000)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--together", action="store_true", help="only all steps in one process")
     parser.add_argument("--to_step", choices=STEPS, default="report", help="the last step [default: report]")
-    args = parser.parse_args()
+    args = parser.parse_args(argv)
     print(f"{args.items:,} items x 2 arms; {machine()}", flush=True)
     with project(args.items, args.seed) as folder:
         setup = doit_run(folder, "--to_step", "poll")

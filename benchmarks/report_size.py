@@ -20,6 +20,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -153,14 +154,14 @@ def screenshots(report: Path, folder: Path) -> None:
         context.close()
 
 
-def main() -> int:
+def main(argv: Sequence[str] | None = None) -> int:
     """Make or take the report, measure it, print a table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("report", nargs="?", type=Path, help="an existing report.html")
     parser.add_argument("--throttle", type=float, default=1, metavar="N", help="slow the browser's processor N times")
     parser.add_argument("--json", action="store_true", help="print the figures as JSON")
     parser.add_argument("--screenshots", type=Path, metavar="FOLDER", help="keep pictures of the report there")
-    given = parser.parse_args()
+    given = parser.parse_args(argv)
     with tempfile.TemporaryDirectory() as folder:
         report = given.report or make_report(Path(folder))
         found = measure(report, given.throttle)

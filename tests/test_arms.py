@@ -103,7 +103,7 @@ def test_models_are_compared_under_one_prompt(project: Project) -> None:
     plain, large = bodies(project, "plain"), bodies(project, "large")
     assert [b["messages"] for b in plain] == [b["messages"] for b in large]
     (report,) = project.the_run.glob("*large_vs_plain*/reports/report.md")
-    assert "big (treatment) and small (control) by simulated" in report.read_text("utf-8")
+    assert "to the model big (treatment) and small (control)" in report.read_text("utf-8")
 
 
 def test_an_arm_in_three_contrasts_is_asked_once(project: Project) -> None:

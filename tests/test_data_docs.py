@@ -54,7 +54,7 @@ def test_the_example_of_init_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     command = shlex.split(block("sh").replace("\\\n", " "))
     assert command[:3] == ["python", "-m", "scripts.init"]
     assert init.main([*command[3:], "--provider", "openai", "--model", "m"]) == 0
-    config = yaml.safe_load((tmp_path / "config" / "reviews.yaml").read_text())
+    config = yaml.safe_load((tmp_path / "config" / "my_reviews.yaml").read_text())
     assert list(config["arms"]) == ["control", "short", "default"]
 
 

@@ -39,7 +39,7 @@ NOT_RUN = {
     r"vllm run-batch": "needs vLLM and a GPU",
     r"python -m scripts\.fetch_data( --config CONFIG| triviaqa)?$": "needs the network; tests/test_fetch_data.py has a server",
     r"python -m scripts\.fuzz_records --mutations 10000": "takes hours; tests/test_fuzz_records.py damages fewer",
-    r"python -m benchmarks(\.\w+)?$": "minutes to hours; that the file exists is tested",
+    r"python -m benchmarks(\.\w+)?( --\w+ \w+)*$": "minutes to hours; that the file exists is tested",
     r"curl (-H|BASE_URL)": "talks to a provider",
 }
 EXIT = {r"doit run --config my\.yaml --no_wait$": 3}

@@ -280,6 +280,7 @@ def test_golds_are_marked_as_whole_words(chromium: Any, tmp_path: Path) -> None:
     write_trial_report(inputs)
     page = Opened(chromium, inputs.out_dir / "report.html").page
     page.locator("#entries summary").first.click()
+    page.locator("#entries .passage").wait_for()
     assert page.locator("#entries mark.gold").all_text_contents() == ["pharma", "7", "root word pharma"]
     assert page.locator("#entries .passage").text_content() == items[0].context
 
