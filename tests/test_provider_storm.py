@@ -92,7 +92,7 @@ def test_a_storm_ends_in_the_same_bytes_and_one_bill(tmp_path: Path, name: str) 
         server.options(chaos=0.08)
         server.faults(
             {"kind": "drop_reply", "on": CREATE[name], "skip": 2},
-            {"kind": "slow", "on": CREATE[name], "delay": 0.2, "times": 12},
+            {"kind": "slow", "on": CREATE[name], "delay": 0.12, "times": 12},
             *JOBS[name],
         )
         landed = storm(name, folder, server, KILLS)
@@ -117,6 +117,6 @@ def test_a_storm_on_a_client_that_does_not_look_shows_a_double_bill(tmp_path: Pa
     folder = tmp_path / "storm"
     asked = lay_out(folder)
     with ServerProcess(SERVER[name], tmp_path / "server") as server:
-        server.faults({"kind": "slow", "on": CREATE[name], "delay": 0.3, "times": -1})
+        server.faults({"kind": "slow", "on": CREATE[name], "delay": 0.2, "times": -1})
         assert storm(name, folder, server, 3, "--careless") == 3
         assert len(server.admin("bill")) > len(asked)
