@@ -25,7 +25,7 @@ from scripts.inspect_run import problems_of, result_files, the_run
 from scripts.storm_plan import INSIDE, PHASES, Aim, Map, Strike, plan
 from scripts.strikes import MOMENT, kill, make_project, run_child, warm_up
 
-GIVE_UP = 3  # runs in which a strike never came due: something is wrong
+GIVE_UP = 3  # runs in a row in which one strike did not come due: something is wrong
 
 
 @dataclass
@@ -60,6 +60,7 @@ def strike_all(folder: Path, words: list[str], reference: dict[str, bytes], stri
             toll.phases[strike.phase] += 1
             toll.places[strike.name] += 1
             left.pop(0)
+            missed = 0
             continue
         name = f"run {folder.name}/{toll.runs}"
         found = problems_of(project, reference) if ended.code == 0 else [f"exit {ended.code}: {ended.last_words}"]
