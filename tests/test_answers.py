@@ -102,6 +102,20 @@ def test_a_damaged_store_goes_aside(tmp_path: Path, damage: bytes) -> None:
     assert store.known(["a"], 0) == {"a"}
 
 
+def test_a_store_whose_schema_is_no_text_goes_aside(tmp_path: Path) -> None:
+    """SQLite then quotes bytes that are not UTF-8 in its message."""
+    path = tmp_path / "answers.db"
+    AnswerStore(path).close()
+    content = path.read_bytes()
+    damaged = content.replace(b"tableanswersanswers", b"table" + b"\xac" * 7 + b"answers").replace(
+        b"CREATE TABLE answers", b"CXEATE TABLE answers"
+    )
+    assert damaged != content
+    path.write_bytes(damaged)
+    assert AnswerStore(path, readonly=True).summary() == []
+    assert AnswerStore(path).set_aside is not None
+
+
 def test_reading_only_makes_no_file(tmp_path: Path) -> None:
     store = AnswerStore(tmp_path / "none" / "answers.db", readonly=True)
     assert store.get(["a"], 0) == {} and store.known(["a"], 0) == set() and store.summary() == []

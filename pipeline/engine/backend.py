@@ -18,6 +18,7 @@ from doit.dependency import DatabaseException, SqliteDB
 
 from pipeline.base.checkpoints import announce
 from pipeline.base.files import put_aside
+from pipeline.records.answers import DAMAGED
 
 
 class DurableSqliteDB(SqliteDB):  # type: ignore[misc]
@@ -48,7 +49,7 @@ class DurableSqliteDB(SqliteDB):  # type: ignore[misc]
             conn.execute("pragma journal_mode=wal")
             conn.execute("pragma synchronous=full")
             conn.execute("select count(*) from doit").fetchone()
-        except (DatabaseException, sqlite3.DatabaseError):
+        except (DatabaseException, *DAMAGED):
             aside(Path(name))
             conn = super()._sqlite3(name)
             conn.execute("pragma journal_mode=wal")
@@ -108,7 +109,7 @@ def _copy_for_reading(path: Path, memory: sqlite3.Connection) -> None:
         try:
             with contextlib.closing(sqlite3.connect(copy)) as disk:
                 rows = disk.execute("select task_id, cast(task_data as blob) from doit").fetchall()
-        except sqlite3.DatabaseError:  # corrupt: a run would put it aside; to look is to see nothing done
+        except DAMAGED:  # corrupt: a run would put it aside; to look is to see nothing done
             return
     memory.executemany(
         "insert or replace into doit values (?,?)", ((task_id, bytes(data).decode("utf-8", "replace")) for task_id, data in rows)

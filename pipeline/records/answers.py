@@ -27,6 +27,8 @@ create table if not exists claims(
   key text not null, generation integer not null, owner text not null, since text not null, primary key (key, generation)) without rowid;
 create index if not exists claims_owner on claims(owner);
 """
+DAMAGED = (sqlite3.DatabaseError, UnicodeDecodeError)
+"""What SQLite raises for a file that it cannot read; the second where its own message quotes a damaged schema."""
 CHUNK = 500  # below SQLite's oldest limit on variables
 _decode = msgspec.json.Decoder(ResultRow).decode
 
@@ -53,7 +55,7 @@ class AnswerStore:
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             self._db = self._open()
-        except sqlite3.DatabaseError as e:
+        except DAMAGED as e:
             if isinstance(e, sqlite3.OperationalError) and path.is_file():
                 raise  # locked for long, a full disk: the file itself is not at fault
             self.set_aside = put_aside(path)
@@ -68,7 +70,7 @@ class AnswerStore:
         db = sqlite3.connect(f"{self.path.absolute().as_uri()}?{mode}", uri=True, check_same_thread=False, timeout=30)
         try:
             db.execute("select 1 from answers limit 1").fetchone()
-        except sqlite3.DatabaseError:  # corrupt: a run would put it aside; to look is to see no answers
+        except DAMAGED:  # corrupt: a run would put it aside; to look is to see no answers
             db.close()
             return None
         return db
